@@ -1,1 +1,37 @@
+//! Starts real things and tests against them.
+//!
+//! ```text
+//!  Target (ours | stock)      Ports, Scratch
+//!        \                     /
+//!         Process  ── n of ── Cluster
+//!            ^                  ^
+//!   Client, Watch, Etcdctl      Load (writers with a ledger, watchers that check)
+//!            ^                  ^
+//!  tests/conformance        tests/process        bin/bench
+//! ```
+//!
+//! A [`Process`] is one etcd, ours or stock, in a directory and on ports of its
+//! own; nothing it starts outlives the program that started it. Everything above
+//! it speaks only etcd's wire, so the same test runs against both targets.
 
+pub mod client;
+pub mod cluster;
+pub mod errors;
+pub mod etcdctl;
+pub mod load;
+pub mod ports;
+pub mod process;
+pub mod scratch;
+mod spawner;
+pub mod stock;
+pub mod target;
+pub mod wait;
+pub mod watch;
+
+pub use client::Client;
+pub use cluster::Cluster;
+pub use etcdctl::{Etcdctl, Etcdutl};
+pub use process::{Options, Process};
+pub use target::Target;
+pub use wait::eventually;
+pub use watch::Watch;

@@ -1,0 +1,156 @@
+//! Stock etcdctl and etcdutl, run as a person would.
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use tokio::io::AsyncWriteExt;
+use tokio::process::{Child, Command};
+
+use crate::stock;
+
+/// No command of the tools may take longer.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// What a command printed and how it ended.
+#[derive(Debug, Clone)]
+pub struct Output {
+    /// Standard output.
+    pub stdout: String,
+    /// Standard error.
+    pub stderr: String,
+    /// The exit code; none if a signal ended it.
+    pub code: Option<i32>,
+}
+
+/// Stock etcdctl with its endpoints.
+#[derive(Debug, Clone)]
+pub struct Etcdctl {
+    program: PathBuf,
+    endpoints: String,
+}
+
+impl Etcdctl {
+    /// An etcdctl that talks to `endpoints`.
+    ///
+    /// # Errors
+    /// If stock etcdctl is not built.
+    pub fn new(endpoints: &[String]) -> Result<Etcdctl> {
+        Ok(Etcdctl { program: stock::binaries()?.etcdctl, endpoints: endpoints.join(",") })
+    }
+
+    fn command<S: AsRef<OsStr>>(&self, args: &[S]) -> Command {
+        let mut command = Command::new(&self.program);
+        command.args(args).env("ETCDCTL_ENDPOINTS", &self.endpoints);
+        command
+    }
+
+    /// Runs a command to its end, whatever its exit code.
+    ///
+    /// # Errors
+    /// If it cannot be run or takes longer than a minute.
+    pub async fn try_run<S: AsRef<OsStr>>(&self, args: &[S]) -> Result<Output> {
+        finish(self.command(args), "").await
+    }
+
+    /// Runs a command that must succeed; its standard output.
+    ///
+    /// # Errors
+    /// If it fails; the text holds what it printed.
+    pub async fn run<S: AsRef<OsStr>>(&self, args: &[S]) -> Result<String> {
+        self.run_with(args, "").await
+    }
+
+    /// As [`Etcdctl::run`], with `input` on standard input.
+    ///
+    /// # Errors
+    /// If it fails; the text holds what it printed.
+    pub async fn run_with<S: AsRef<OsStr>>(&self, args: &[S], input: &str) -> Result<String> {
+        succeeded(finish(self.command(args), input).await?)
+    }
+
+    /// Starts a command that goes on, such as `watch`; it is killed when the child is dropped.
+    ///
+    /// # Errors
+    /// If it cannot be run.
+    pub fn start<S: AsRef<OsStr>>(&self, args: &[S]) -> Result<Child> {
+        self.command(args)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::inherit())
+            .kill_on_drop(true)
+            .spawn()
+            .context("starting etcdctl")
+    }
+}
+
+/// Stock etcdutl.
+#[derive(Debug, Clone)]
+pub struct Etcdutl {
+    program: PathBuf,
+}
+
+impl Etcdutl {
+    /// The stock etcdutl.
+    ///
+    /// # Errors
+    /// If it is not built.
+    pub fn new() -> Result<Etcdutl> {
+        Ok(Etcdutl { program: stock::binaries()?.etcdutl })
+    }
+
+    /// Runs a command that must succeed; its standard output.
+    ///
+    /// # Errors
+    /// If it fails; the text holds what it printed.
+    pub async fn run<S: AsRef<OsStr>>(&self, args: &[S]) -> Result<String> {
+        let mut command = Command::new(&self.program);
+        command.args(args);
+        succeeded(finish(command, "").await?)
+    }
+}
+
+/// Runs any program to its end in `folder`, with nothing on standard input.
+///
+/// # Errors
+/// If it cannot be run or takes longer than a minute.
+pub async fn run<S: AsRef<OsStr>>(
+    program: &Path,
+    args: &[S],
+    env: &[(&str, &str)],
+    folder: &Path,
+) -> Result<Output> {
+    let mut command = Command::new(program);
+    command.args(args).envs(env.iter().copied()).current_dir(folder);
+    finish(command, "").await
+}
+
+async fn finish(mut command: Command, input: &str) -> Result<Output> {
+    let name = format!("{:?}", command.as_std());
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .with_context(|| format!("starting {name}"))?;
+    let mut stdin = child.stdin.take().context("standard input is a pipe")?;
+    stdin.write_all(input.as_bytes()).await.with_context(|| format!("writing to {name}"))?;
+    drop(stdin);
+    let output = tokio::time::timeout(LIMIT, child.wait_with_output())
+        .await
+        .with_context(|| format!("{name} did not end within {LIMIT:?}"))?
+        .with_context(|| format!("waiting for {name}"))?;
+    Ok(Output {
+        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        code: output.status.code(),
+    })
+}
+
+fn succeeded(output: Output) -> Result<String> {
+    ensure!(output.code == Some(0), "it ended with {:?}: {}{}", output.code, output.stdout, output.stderr);
+    Ok(output.stdout)
+}
