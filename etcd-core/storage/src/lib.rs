@@ -16,3 +16,6 @@
 //! operation goes through [`disk::Disk`], so that a simulation can fail any of them.
 
 pub mod bolt;
+pub mod dir;
+pub mod disk;
+pub mod wal;
