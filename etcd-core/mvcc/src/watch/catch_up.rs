@@ -2,8 +2,9 @@
 
 use std::ops::ControlFlow;
 
+use super::deliver::Audience;
 use super::history::History;
-use super::hub::{Audience, WatchHub};
+use super::hub::WatchHub;
 use super::response::Response;
 use super::stream::StreamId;
 use super::watcher::Standing;

@@ -23,12 +23,15 @@
 //! caller's.
 
 mod catch_up;
+mod deliver;
 mod event;
 mod history;
 mod hub;
+mod progress;
 mod ranges;
 mod response;
 mod slab;
+mod standing;
 mod stream;
 mod watcher;
 
