@@ -18,4 +18,7 @@
 pub mod bolt;
 pub mod dir;
 pub mod disk;
+pub mod manifest;
+pub mod rows;
+pub mod segment;
 pub mod wal;
