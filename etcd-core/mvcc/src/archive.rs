@@ -12,6 +12,10 @@ pub enum ArchiveError {
     /// The index names a revision that the archive does not hold.
     #[error("revision {}_{} is not in the archive", .0.main, .0.sub)]
     NotFound(Revision),
+    /// A compaction has dropped what a reader asked for since it began: it should
+    /// begin anew with a fresh view.
+    #[error("compacted while it was read")]
+    Compacted,
     /// The medium could not be read or its content is damaged.
     #[error("archive: {0}")]
     Read(String),
