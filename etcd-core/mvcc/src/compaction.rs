@@ -62,7 +62,7 @@ impl CompactionJob {
         let mut batch = Vec::new();
         store
             .view()
-            .scan(self.cursor, self.revision, &mut |record| {
+            .records(self.cursor, self.revision, &mut |record| {
                 batch.push(record);
                 left -= 1;
                 if left == 0 {
