@@ -131,14 +131,6 @@ pub enum ConfigError {
         /// The last index of the log.
         last: u64,
     },
-    /// A term in the log is above the hard state's.
-    #[error("the log's last term {log} is above the hard state's term {term}")]
-    TermBehindLog {
-        /// The hard state's term.
-        term: u64,
-        /// The term of the last entry.
-        log: u64,
-    },
     /// The membership is in a joint configuration, which etcd never enters.
     #[error("the membership is in a joint configuration, which is not supported")]
     JointConfig,

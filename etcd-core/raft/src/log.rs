@@ -46,6 +46,8 @@ pub(crate) struct Log {
     applying: u64,
     applied: u64,
     snapshot: Option<Pending>,
+    /// The index of the last snapshot received, durable or not.
+    snapshot_index: u64,
 }
 
 impl Log {
@@ -89,6 +91,7 @@ impl Log {
             applying: applied,
             applied,
             snapshot: None,
+            snapshot_index: 0,
         })
     }
 
@@ -331,6 +334,7 @@ impl Log {
         };
         assert!(start.index > self.committed, "a snapshot only goes forward");
         self.start = start;
+        self.snapshot_index = start.index;
         self.entries.clear();
         self.bytes = 0;
         self.stable = start.index;
@@ -341,6 +345,11 @@ impl Log {
             metadata,
             persisting: false,
         });
+    }
+
+    /// The index of the last snapshot received, 0 if none was.
+    pub(crate) fn snapshot_index(&self) -> u64 {
+        self.snapshot_index
     }
 
     /// Whether a received snapshot is not yet durable.

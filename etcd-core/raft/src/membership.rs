@@ -111,7 +111,17 @@ impl Raft {
     /// A change that the applier rejected is passed with `node_id` 0: it changes
     /// nothing, and with its entry applied the next change may be proposed. A leader
     /// that is no longer a voter steps down.
+    ///
+    /// Every change that was handed out comes back here, in order. One that a snapshot
+    /// has overtaken in the meantime is part of that already and changes nothing.
     pub fn apply_conf_change(&mut self, change: &ConfChange) -> ConfState {
+        let overtaken = self
+            .conf_changes_out
+            .pop_front()
+            .is_some_and(|index| index <= self.log.snapshot_index());
+        if overtaken {
+            return self.membership.conf_state();
+        }
         let membership = self.membership.changed(change);
         if membership != self.membership {
             self.switch_to(membership);

@@ -1,6 +1,6 @@
 //! One member: its state, how its term and role change, and where inputs go.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use etcd_proto::raftpb::{HardState, Message, MessageType, SnapshotMetadata};
 
@@ -39,6 +39,8 @@ pub struct Raft {
     pub(crate) transferee: u64,
     /// Until this index is applied no further membership change is appended.
     pub(crate) pending_conf_index: u64,
+    /// Indexes of the membership changes that were handed out and not yet came back.
+    pub(crate) conf_changes_out: VecDeque<u64>,
     /// Payload of the entries a leader has not applied.
     pub(crate) unapplied_bytes: u64,
     pub(crate) reads: ReadQueue,
@@ -73,16 +75,18 @@ impl Raft {
         };
         let hard_state = restored.hard_state;
         let log = Log::restore(start, restored.entries, hard_state.commit, restored.applied)?;
-        if log.last_id().term > hard_state.term {
-            return Err(ConfigError::TermBehindLog {
-                term: hard_state.term,
-                log: log.last_id().term,
-            });
-        }
+        // A torn write may have kept entries of a term and lost the term itself. No vote
+        // of ours in it was ever made known then.
+        let term = hard_state.term.max(log.last_id().term);
+        let vote = if term == hard_state.term {
+            hard_state.vote
+        } else {
+            NONE
+        };
         let membership = Membership::from_conf_state(&restored.conf_state)?;
         let mut raft = Raft {
-            term: hard_state.term,
-            vote: hard_state.vote,
+            term,
+            vote,
             leader: NONE,
             role: Role::Follower,
             log,
@@ -97,6 +101,7 @@ impl Raft {
             ),
             transferee: NONE,
             pending_conf_index: 0,
+            conf_changes_out: VecDeque::new(),
             unapplied_bytes: 0,
             reads: ReadQueue::default(),
             snapshot_available: None,
@@ -129,9 +134,19 @@ impl Raft {
         self.role
     }
 
+    /// Whether this member leads its term.
+    pub fn is_leader(&self) -> bool {
+        self.role == Role::Leader
+    }
+
     /// The leader of the own term as far as it is known, or [`NONE`].
     pub fn leader(&self) -> u64 {
         self.leader
+    }
+
+    /// The term of the entry at `index`; none where the log in memory does not reach.
+    pub fn term_of(&self, index: u64) -> Option<u64> {
+        self.log.term(index)
     }
 
     /// Lets one tick pass.
@@ -363,7 +378,8 @@ impl Raft {
     }
 
     /// Takes note that the state machine has applied everything up to `index`, conf
-    /// changes included: pass those to [`Raft::apply_conf_change`] first.
+    /// changes included: pass those to [`Raft::apply_conf_change`] first. Also to be
+    /// called with its index when a snapshot has become the state machine.
     ///
     /// # Panics
     /// When `index` is not committed.
@@ -377,6 +393,11 @@ impl Raft {
             self.unapplied_bytes = self.unapplied_bytes.saturating_sub(done);
         }
         self.log.applied_to(index);
+        while self
+            .conf_changes_out
+            .pop_front_if(|out| *out <= index)
+            .is_some()
+        {}
     }
 
     /// Drops the log in memory up to `index`, or up to what is applied if that is

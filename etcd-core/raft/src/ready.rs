@@ -1,6 +1,6 @@
 //! What a member wants done.
 
-use etcd_proto::raftpb::{Entry, HardState, Message, Snapshot};
+use etcd_proto::raftpb::{Entry, EntryType, HardState, Message, Snapshot};
 
 use crate::raft::Raft;
 use crate::role::{Role, SoftState};
@@ -87,6 +87,13 @@ impl Raft {
             reads: std::mem::take(&mut self.read_states),
             ..Ready::default()
         };
+        self.conf_changes_out.extend(
+            ready
+                .committed
+                .iter()
+                .filter(|entry| entry.r#type == EntryType::EntryConfChange as i32)
+                .map(|entry| entry.index),
+        );
         let soft_state = self.soft_state();
         if soft_state != self.reported_soft_state {
             self.reported_soft_state = soft_state;

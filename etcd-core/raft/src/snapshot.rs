@@ -6,7 +6,9 @@ use crate::errors::StepError;
 use crate::log::EntryId;
 use crate::membership::Membership;
 use crate::message::{MAX_NUMBER, OUT_OF_REACH, message};
+use crate::progress::ProgressState;
 use crate::raft::Raft;
+use crate::role::Role;
 
 impl Raft {
     /// Takes note that the caller can send the state as of `index` to a follower, with
@@ -29,23 +31,45 @@ impl Raft {
         }
     }
 
+    /// The snapshot to send to `to`: one that the log continues, and that knows it as a
+    /// member, for it would refuse any other.
+    fn snapshot_for(&self, to: u64) -> Option<&SnapshotMetadata> {
+        let metadata = self.snapshot_available.as_ref()?;
+        let state = metadata.conf_state.as_ref()?;
+        let knows = state.voters.contains(&to) || state.learners.contains(&to);
+        (knows && metadata.index + 1 >= self.log.first_index()).then_some(metadata)
+    }
+
+    /// Whether a follower waits for a snapshot that is newer than the available one: it
+    /// joined after that, or the log has been compacted beyond it. The caller then makes
+    /// one and passes it to [`Raft::snapshot_available`].
+    pub fn wants_snapshot(&self) -> bool {
+        self.role == Role::Leader
+            && self.peers.iter().any(|(id, peer)| {
+                *id != self.id()
+                    && peer.progress.recent_active
+                    && peer.progress.state != ProgressState::Snapshot
+                    && self.log.term(peer.progress.next - 1).is_none()
+                    && self.snapshot_for(*id).is_none()
+            })
+    }
+
     /// Sends the snapshot if there is one that the log continues, to somebody who is
     /// there to take it. Its sending is reported by [`Raft::report_snapshot`].
     pub(crate) fn send_snapshot(&mut self, to: u64) -> bool {
-        let Some(metadata) = &self.snapshot_available else {
+        let Some(metadata) = self.snapshot_for(to).cloned() else {
             return false;
         };
         let Some(peer) = self.peers.get_mut(&to) else {
             return false;
         };
-        let reaches_log = metadata.index + 1 >= self.log.first_index();
-        if !reaches_log || !peer.progress.recent_active {
+        if !peer.progress.recent_active {
             return false;
         }
         peer.become_snapshot(metadata.index);
         let m = Message {
             snapshot: Some(Snapshot {
-                metadata: Some(metadata.clone()),
+                metadata: Some(metadata),
                 ..Snapshot::default()
             }),
             ..message(MessageType::MsgSnap, to)

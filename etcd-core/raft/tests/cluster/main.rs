@@ -1,0 +1,12 @@
+//! Several members in one deterministic world: directed cases, and chaos by seed.
+
+mod chaos;
+mod checkers;
+mod elections;
+mod harness;
+mod membership;
+mod node;
+mod persistence;
+mod reads;
+mod replication;
+mod snapshots;
