@@ -21,4 +21,5 @@ pub mod disk;
 pub mod manifest;
 pub mod rows;
 pub mod segment;
+pub mod simdisk;
 pub mod wal;

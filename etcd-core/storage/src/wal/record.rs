@@ -288,7 +288,7 @@ mod tests {
     #[test]
     fn length_fields_are_those_of_etcd() {
         for (record, field) in [
-            (8, 8u64),
+            (8u64, 8u64),
             (9, 9 | 0x87 << 56),
             (15, 15 | 0x81 << 56),
             (16, 16),
