@@ -66,7 +66,7 @@ errors! {
     PEER_URL_EXISTS FailedPrecondition "etcdserver: Peer URLs already exists";
     MEMBER_BAD_URLS InvalidArgument "etcdserver: given member URLs are invalid";
     MEMBER_NOT_FOUND NotFound "etcdserver: member not found";
-    MEMBER_NOT_ENOUGH_STARTED FailedPrecondition "etcdserver: re-configuration failed due to not enough started members";
+    MEMBER_NOT_ENOUGH_STARTED Unknown "etcdserver: re-configuration failed due to not enough started members";
     MEMBER_NOT_LEARNER FailedPrecondition "etcdserver: can only promote a learner member";
     LEARNER_NOT_READY FailedPrecondition "etcdserver: can only promote a learner member which is in sync with leader";
     TOO_MANY_LEARNERS FailedPrecondition "etcdserver: too many learner members in cluster";

@@ -16,8 +16,10 @@
 
 pub mod client;
 pub mod cluster;
+pub mod compare;
 pub mod errors;
 pub mod etcdctl;
+pub mod http;
 pub mod load;
 pub mod ports;
 pub mod process;

@@ -12,4 +12,4 @@ mod writer;
 
 pub use ledger::{Acked, Ledger};
 pub use observer::{Observer, Seen};
-pub use writer::{Writers, WritersReport};
+pub use writer::Writers;

@@ -23,8 +23,6 @@ pub struct Writers {
     tasks: Vec<JoinHandle<WriterLog>>,
 }
 
-/// See [`Writers::finish`].
-pub type WritersReport = Ledger;
 
 #[derive(Debug, Default)]
 struct WriterLog {
