@@ -16,7 +16,7 @@ pub const MAX_TTL_SECONDS: i64 = 9_000_000_000;
 /// end before a new leader is found.
 pub fn min_ttl_seconds(election_timeout_ms: u64) -> i64 {
     let seconds = election_timeout_ms.saturating_mul(3).div_ceil(2000);
-    i64::try_from(seconds).unwrap_or(MAX_TTL_SECONDS)
+    i64::try_from(seconds).map_or(MAX_TTL_SECONDS, |seconds| seconds.min(MAX_TTL_SECONDS))
 }
 
 /// What a lessor goes by.
