@@ -192,14 +192,24 @@ impl View {
             .scan(from, to_main.min(self.revision), &self.pinned(), visit)
     }
 
+    /// Whether the history still holds this record. What it does not hold may be
+    /// left out of a segment that is rewritten, and is not part of an image.
+    pub fn keeps(&self, key: &[u8], rev: Revision, tombstone: bool) -> bool {
+        rev.main > self.compacted || self.retains(key, rev, tombstone)
+    }
+
     /// Whether a compaction at the compact revision keeps a record from before
     /// or at it: the put visible there, or a tombstone from exactly there.
     fn retained(&self, record: &Record) -> bool {
-        if record.tombstone {
-            return record.rev.main == self.compacted;
+        self.retains(&record.key, record.rev, record.tombstone)
+    }
+
+    fn retains(&self, key: &[u8], rev: Revision, tombstone: bool) -> bool {
+        if tombstone {
+            return rev.main == self.compacted;
         }
-        let entry = self.index.get(&record.key);
-        entry.and_then(|entry: &Entry| entry.visible(self.compacted)) == Some(record.rev)
+        let entry = self.index.get(key);
+        entry.and_then(|entry: &Entry| entry.visible(self.compacted)) == Some(rev)
     }
 
     fn pinned(&self) -> Pinned<'_> {

@@ -1,0 +1,240 @@
+//! Consensus as one step function: a batch of inputs in, effects in a fixed order out.
+
+use bytes::Bytes;
+use etcd_proto::raftpb::{ConfChange, ConfState, Entry, HardState, Message, Snapshot};
+use etcd_raft::{Persisted, ProposeError, Raft, ReadState, Role, SoftState, Status, StepError};
+
+/// What can happen to a member's consensus.
+#[derive(Clone, Debug)]
+pub enum Input {
+    /// One heartbeat interval has passed.
+    Tick,
+    /// From a peer, or from this member's own proposals forwarded.
+    Message(Message),
+    /// An encoded `InternalRaftRequest`.
+    Propose {
+        /// Request ID.
+        id: u64,
+        /// The entry's data.
+        data: Bytes,
+        /// The only term in which it may be proposed, and only by the leader: a
+        /// revocation by expiry must not outlive the leadership that decided it.
+        term: Option<u64>,
+    },
+    /// A change of membership.
+    ProposeConfChange(ConfChange),
+    /// A linearizable read wants an index; `context` is never used twice.
+    ReadIndex {
+        /// Comes back in [`Effects::reads`].
+        context: u64,
+    },
+    /// Hand leadership to this member.
+    TransferLeader(u64),
+    /// Become a candidate at once.
+    Campaign,
+    /// The persist with this completion is on disk.
+    Persisted(Persisted),
+    /// The applier has applied everything up to `index`.
+    Applied {
+        /// Index of the last entry applied.
+        index: u64,
+        /// The conf changes among the entries, in order, as the applier decided
+        /// them: one that it refused has `node_id` 0.
+        conf_changes: Vec<ConfChange>,
+    },
+    /// A checkpoint covers the log up to `index`; entries up to `compact_to` are
+    /// no longer needed in memory.
+    Checkpointed {
+        /// Applied index of the checkpoint.
+        index: u64,
+        /// Its term.
+        term: u64,
+        /// Membership at that index.
+        conf_state: ConfState,
+        /// Last index that may be dropped from the log.
+        compact_to: u64,
+    },
+    /// A message to this member could not be delivered.
+    Unreachable(u64),
+    /// The sending of a snapshot has ended.
+    SnapshotSent {
+        /// The receiver.
+        to: u64,
+        /// Whether it confirmed the reception.
+        ok: bool,
+    },
+}
+
+/// Something to put on disk, as one batch.
+#[derive(Clone, Debug)]
+pub struct Persist {
+    /// New term, vote or commit.
+    pub hard_state: Option<HardState>,
+    /// Entries to append; the first replaces whatever stood at its index.
+    pub entries: Vec<Entry>,
+    /// A received snapshot that becomes the base of the log. Its image is on disk.
+    pub snapshot: Option<Snapshot>,
+    /// Whether the batch must be on stable storage before it counts.
+    pub must_sync: bool,
+    /// To be handed back as [`Input::Persisted`], in the order of the persists.
+    pub completion: Option<Persisted>,
+    /// To be sent only once the batch is on stable storage.
+    pub then_send: Vec<Message>,
+}
+
+/// What a step asks for, in the order in which it is to be carried out: sending and
+/// persisting may start at once; `install` comes before `apply`.
+#[derive(Debug, Default)]
+pub struct Effects {
+    /// Messages that wait for nothing.
+    pub send: Vec<Message>,
+    /// A batch for the disk. Batches complete in the order they were asked for.
+    pub persist: Option<Persist>,
+    /// A received snapshot, durable now, replaces the applied state.
+    pub install: Option<Snapshot>,
+    /// Entries that are committed and on this member's disk.
+    pub apply: Vec<Entry>,
+    /// Indexes at which the named reads are linearizable once applied.
+    pub reads: Vec<ReadState>,
+    /// Proposals that did not enter the log.
+    pub rejected: Vec<(Input, Rejection)>,
+    /// Leader or role have changed.
+    pub role: Option<SoftState>,
+    /// A peer's message shows that a promise was broken, here or there: the member
+    /// must stop.
+    pub fault: Option<StepError>,
+}
+
+/// Why a proposal did not enter the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rejection {
+    /// By raft.
+    Raft(ProposeError),
+    /// Its term is over.
+    TermOver,
+}
+
+/// One member's consensus.
+pub struct Consensus {
+    raft: Raft,
+    installing: Option<Snapshot>,
+}
+
+impl Consensus {
+    /// Wraps a restored [`Raft`].
+    pub fn new(raft: Raft) -> Self {
+        Consensus {
+            raft,
+            installing: None,
+        }
+    }
+
+    /// Raft's view of itself.
+    pub fn status(&self) -> Status {
+        self.raft.status()
+    }
+
+    /// Takes in a batch and returns what follows from all of it.
+    pub fn step(&mut self, inputs: impl IntoIterator<Item = Input>) -> Effects {
+        let mut effects = Effects::default();
+        for input in inputs {
+            self.take(input, &mut effects);
+        }
+        self.collect(&mut effects);
+        effects
+    }
+
+    fn take(&mut self, input: Input, effects: &mut Effects) {
+        match input {
+            Input::Tick => self.raft.tick(),
+            Input::Message(message) => {
+                // A message that makes no sense is no event, the network owes us
+                // nothing; one that proves a broken promise is.
+                if let Err(error) = self.raft.step(message)
+                    && error.is_fatal()
+                {
+                    effects.fault.get_or_insert(error);
+                }
+            }
+            Input::Propose { id, data, term } => {
+                let rejection = match term {
+                    Some(term) if !self.leads(term) => Some(Rejection::TermOver),
+                    _ => self.raft.propose(data.clone()).err().map(Rejection::Raft),
+                };
+                if let Some(rejection) = rejection {
+                    effects
+                        .rejected
+                        .push((Input::Propose { id, data, term }, rejection));
+                }
+            }
+            Input::ProposeConfChange(change) => {
+                if let Err(error) = self.raft.propose_conf_change(&change) {
+                    effects
+                        .rejected
+                        .push((Input::ProposeConfChange(change), Rejection::Raft(error)));
+                }
+            }
+            Input::ReadIndex { context } => self.raft.read_index(context),
+            Input::TransferLeader(to) => self.raft.transfer_leader(to),
+            Input::Campaign => self.raft.campaign(),
+            Input::Persisted(persisted) => {
+                if persisted.snapshot_index.is_some() {
+                    effects.install = self.installing.take();
+                }
+                self.raft.persisted(persisted);
+            }
+            Input::Applied {
+                index,
+                conf_changes,
+            } => {
+                for change in &conf_changes {
+                    self.raft.apply_conf_change(change);
+                }
+                self.raft.applied(index);
+            }
+            Input::Checkpointed {
+                index,
+                term,
+                conf_state,
+                compact_to,
+            } => {
+                self.raft.snapshot_available(index, term, conf_state);
+                self.raft.compact(compact_to);
+            }
+            Input::Unreachable(id) => self.raft.report_unreachable(id),
+            Input::SnapshotSent { to, ok } => self.raft.report_snapshot(to, ok),
+        }
+    }
+
+    fn leads(&self, term: u64) -> bool {
+        self.raft.term() == term && self.raft.role() == Role::Leader
+    }
+
+    fn collect(&mut self, effects: &mut Effects) {
+        if !self.raft.has_ready() {
+            return;
+        }
+        let ready = self.raft.ready();
+        effects.send = ready.messages;
+        effects.apply = ready.committed;
+        effects.reads = ready.reads;
+        effects.role = ready.soft_state;
+        if let Some(snapshot) = &ready.snapshot {
+            self.installing = Some(snapshot.clone());
+        }
+        let nothing_to_persist = ready.hard_state.is_none()
+            && ready.entries.is_empty()
+            && ready.snapshot.is_none()
+            && ready.messages_after_persist.is_empty();
+        if !nothing_to_persist {
+            effects.persist = Some(Persist {
+                hard_state: ready.hard_state,
+                entries: ready.entries,
+                snapshot: ready.snapshot,
+                must_sync: ready.must_sync,
+                completion: ready.persisted,
+                then_send: ready.messages_after_persist,
+            });
+        }
+    }
+}
