@@ -74,7 +74,7 @@ impl Applier {
 
     /// The state now, with what a checkpoint or an image needs. `defragment`: a
     /// checkpoint of it drops dead records from all segments.
-    pub fn capture(&self, defragment: bool) -> Capture {
+    pub fn capture(&mut self, defragment: bool) -> Capture {
         Capture {
             view: self.view(),
             rows: self.rows(),

@@ -1,0 +1,261 @@
+//! The consensus thread: inputs in batches, ticks by the clock, effects to the
+//! other threads in the order that the contract of `replica::Effects` asks for.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use etcd_proto::raftpb::{Message, MessageType};
+use etcd_raft::{ProposeError, ReadState, Role as RaftRole};
+use etcd_replica::{Consensus, Effects, Input, Rejection};
+
+use super::apply::ApplyTask;
+use super::disk::DiskTask;
+use super::error::RequestError;
+use super::inbox::ReadWaiter;
+use super::role::Leadership;
+use super::shared::Shared;
+use super::snapshot;
+
+/// A read index that got no answer is asked for anew after so many ticks' time.
+const READ_RETRY: Duration = Duration::from_millis(500);
+
+/// Threads that the consensus thread hands work to.
+pub(crate) struct Outlets {
+    pub(crate) disk: std::sync::mpsc::Sender<DiskTask>,
+    pub(crate) apply: std::sync::mpsc::Sender<ApplyTask>,
+}
+
+pub(crate) struct ConsensusThread {
+    consensus: Consensus,
+    shared: Arc<Shared>,
+    outlets: Outlets,
+    tick: Duration,
+    /// Proposals that came while no leader was known.
+    parked: Vec<Input>,
+    reads: Vec<ReadWaiter>,
+    reading: Option<Reading>,
+    read_context: u64,
+}
+
+/// The read index under way, for all who wait for it.
+struct Reading {
+    context: u64,
+    since: Instant,
+    waiters: Vec<ReadWaiter>,
+}
+
+impl ConsensusThread {
+    pub(crate) fn new(
+        consensus: Consensus,
+        shared: Arc<Shared>,
+        outlets: Outlets,
+        tick: Duration,
+    ) -> Self {
+        ConsensusThread {
+            // A context of an earlier life of this member must not be answered for a
+            // read of this one.
+            read_context: shared.request_ids.next(),
+            consensus,
+            shared,
+            outlets,
+            tick,
+            parked: Vec::new(),
+            reads: Vec::new(),
+            reading: None,
+        }
+    }
+
+    /// Runs until the inbox is stopped.
+    pub(crate) fn run(mut self, first_inputs: Vec<Input>) {
+        let mut next_tick = Instant::now() + self.tick;
+        let effects = self.consensus.step(first_inputs);
+        self.carry_out(effects);
+        loop {
+            // Reads that came while an index was asked for need one of their own.
+            let read_waits = self.reading.is_none() && !self.reads.is_empty();
+            let deadline = if read_waits {
+                Instant::now()
+            } else {
+                next_tick
+            };
+            let batch = self.shared.inbox.take(deadline);
+            if batch.stopped {
+                break;
+            }
+            let mut inputs = batch.inputs;
+            self.reads.extend(batch.reads);
+            let now = Instant::now();
+            if now >= next_tick {
+                inputs.push(Input::Tick);
+                // Ticks that were missed are not made up for: a thread that was not
+                // scheduled must not conclude that the leader was silent.
+                next_tick = now + self.tick;
+                self.retry_parked(&mut inputs);
+            }
+            self.begin_read(now, &mut inputs);
+            if self.is_alone_without_leader() {
+                // There is nobody to wait for, and nobody to disturb.
+                inputs.push(Input::Campaign);
+            }
+            let effects = self.consensus.step(inputs);
+            self.carry_out(effects);
+        }
+        self.shared.waiters.fail_all(&RequestError::Stopped);
+    }
+
+    fn is_alone_without_leader(&self) -> bool {
+        let status = self.consensus.status();
+        status.leader == 0 && status.conf_state.voters == [self.shared.member_id]
+    }
+
+    fn retry_parked(&mut self, inputs: &mut Vec<Input>) {
+        if self.shared.role.now().leader == 0 {
+            let waiters = &self.shared.waiters;
+            self.parked
+                .retain(|input| proposal_id(input).is_some_and(|id| waiters.is_waiting(id)));
+        } else {
+            inputs.append(&mut self.parked);
+        }
+    }
+
+    fn begin_read(&mut self, now: Instant, inputs: &mut Vec<Input>) {
+        match &mut self.reading {
+            None if self.reads.is_empty() => {}
+            None => {
+                self.read_context = self.read_context.wrapping_add(1);
+                let waiters = std::mem::take(&mut self.reads);
+                self.reading = Some(Reading {
+                    context: self.read_context,
+                    since: now,
+                    waiters,
+                });
+                inputs.push(Input::ReadIndex {
+                    context: self.read_context,
+                });
+            }
+            Some(reading) if now - reading.since >= READ_RETRY => {
+                reading.waiters.retain(|w| !w.is_closed());
+                reading.waiters.append(&mut self.reads);
+                self.read_context = self.read_context.wrapping_add(1);
+                reading.context = self.read_context;
+                reading.since = now;
+                if reading.waiters.is_empty() {
+                    self.reading = None;
+                } else {
+                    inputs.push(Input::ReadIndex {
+                        context: self.read_context,
+                    });
+                }
+            }
+            Some(_) => {}
+        }
+    }
+
+    fn carry_out(&mut self, effects: Effects) {
+        if let Some(fault) = effects.fault {
+            self.shared.die(&fault.to_string());
+        }
+        self.publish_role();
+        for (input, rejection) in effects.rejected {
+            self.rejected(input, rejection);
+        }
+        self.send(effects.send);
+        if let Some(persist) = effects.persist {
+            self.hand(DiskTask::Persist(Box::new(persist)));
+        }
+        if let Some(snapshot) = effects.install {
+            let _stopping = self.outlets.apply.send(ApplyTask::Install(snapshot));
+        }
+        if !effects.apply.is_empty() {
+            let _stopping = self.outlets.apply.send(ApplyTask::Apply(effects.apply));
+        }
+        for ReadState { context, index } in effects.reads {
+            self.end_read(context, index);
+        }
+    }
+
+    fn hand(&self, task: DiskTask) {
+        // The disk thread ends only with the process, or after this one.
+        let _stopping = self.outlets.disk.send(task);
+    }
+
+    /// A proposal without a leader waits for one, as long as somebody waits for it.
+    fn rejected(&mut self, input: Input, rejection: Rejection) {
+        let error = match rejection {
+            Rejection::Raft(ProposeError::NoLeader | ProposeError::Transferring { .. }) => {
+                self.parked.push(input);
+                return;
+            }
+            Rejection::Raft(ProposeError::TooLarge { .. }) => RequestError::TooManyRequests,
+            Rejection::Raft(ProposeError::NotMember) => RequestError::Stopped,
+            Rejection::TermOver => RequestError::NotLeader,
+        };
+        if let Some(id) = proposal_id(&input) {
+            self.shared.waiters.complete(id, Err(error));
+        }
+    }
+
+    fn publish_role(&mut self) {
+        let status = self.consensus.status();
+        let is_leader = status.role == RaftRole::Leader;
+        let now = Leadership {
+            leader: status.leader,
+            term: status.term,
+            is_leader,
+        };
+        let role = &self.shared.role;
+        role.set_progress(status.commit, status.last_index);
+        let alone =
+            is_leader && status.conf_state.voters.len() == 1 && self.shared.has_begun(status.term);
+        role.set_reads_alone(alone);
+        if is_leader {
+            self.shared.set_progress(status.progress);
+        }
+        if role.publish(now) {
+            tracing::info!(
+                local = %format_args!("{:x}", self.shared.member_id),
+                leader = %format_args!("{:x}", now.leader),
+                term = now.term,
+                "raft.node: leader changed"
+            );
+            if let Some(reading) = self.reading.take() {
+                for waiter in reading.waiters {
+                    let _gone = waiter.send(Err(RequestError::LeaderChanged));
+                }
+            }
+        }
+    }
+
+    fn end_read(&mut self, context: u64, index: u64) {
+        if self.reading.as_ref().is_some_and(|r| r.context == context)
+            && let Some(reading) = self.reading.take()
+        {
+            self.shared
+                .applied_waits
+                .wait_all(index, reading.waiters, || self.shared.view.load().index);
+        }
+    }
+
+    fn send(&self, messages: Vec<Message>) {
+        if messages.is_empty() {
+            return;
+        }
+        let (snapshots, rest): (Vec<_>, Vec<_>) = messages
+            .into_iter()
+            .partition(|m| m.r#type() == MessageType::MsgSnap);
+        if !rest.is_empty() {
+            self.shared.peers.send(rest);
+        }
+        for message in snapshots {
+            snapshot::send(self.shared.clone(), self.outlets.apply.clone(), message);
+        }
+    }
+}
+
+fn proposal_id(input: &Input) -> Option<u64> {
+    match input {
+        Input::Propose { id, .. } => Some(*id),
+        Input::ProposeConfChange(change) => Some(change.id),
+        _ => None,
+    }
+}

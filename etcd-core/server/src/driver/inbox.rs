@@ -1,0 +1,113 @@
+//! The queue in front of consensus: whatever happens while one step runs becomes
+//! the batch of the next.
+
+use std::time::Instant;
+
+use etcd_replica::Input;
+use parking_lot::{Condvar, Mutex};
+use tokio::sync::oneshot;
+
+use super::error::RequestError;
+
+/// Proposals waiting for a step, in bytes; beyond it they are refused.
+const PROPOSALS_BYTES_MAX: usize = 64 << 20;
+/// Messages of peers waiting for a step; beyond it they are dropped, as a network
+/// may drop them.
+const MESSAGES_MAX: usize = 16 << 10;
+
+/// A linearizable read that waits for its index and for it to be applied.
+pub(crate) type ReadWaiter = oneshot::Sender<Result<(), RequestError>>;
+
+#[derive(Default)]
+struct Queue {
+    inputs: Vec<Input>,
+    reads: Vec<ReadWaiter>,
+    proposal_bytes: usize,
+    messages: usize,
+    stopped: bool,
+}
+
+/// What was waiting.
+pub(crate) struct Batch {
+    pub(crate) inputs: Vec<Input>,
+    pub(crate) reads: Vec<ReadWaiter>,
+    pub(crate) stopped: bool,
+}
+
+/// Inputs on their way to the consensus thread.
+#[derive(Default)]
+pub(crate) struct Inbox {
+    queue: Mutex<Queue>,
+    wake: Condvar,
+}
+
+impl Inbox {
+    /// Adds an input. Proposals beyond the bound are refused, messages dropped;
+    /// completions of the disk and the applier are always taken.
+    pub(crate) fn push(&self, input: Input) -> Result<(), RequestError> {
+        let mut queue = self.queue.lock();
+        if queue.stopped {
+            return Err(RequestError::Stopped);
+        }
+        match &input {
+            Input::Propose { data, .. } => {
+                if queue.proposal_bytes + data.len() > PROPOSALS_BYTES_MAX {
+                    return Err(RequestError::TooManyRequests);
+                }
+                queue.proposal_bytes += data.len();
+            }
+            Input::Message(_) => {
+                if queue.messages >= MESSAGES_MAX {
+                    return Err(RequestError::TooManyRequests);
+                }
+                queue.messages += 1;
+            }
+            _ => {}
+        }
+        let sleeping = queue.inputs.is_empty() && queue.reads.is_empty();
+        queue.inputs.push(input);
+        drop(queue);
+        if sleeping {
+            self.wake.notify_one();
+        }
+        Ok(())
+    }
+
+    /// Adds a read that waits for its index.
+    pub(crate) fn push_read(&self, read: ReadWaiter) {
+        let mut queue = self.queue.lock();
+        if queue.stopped {
+            // The waiter learns of it by the sender's end.
+            return;
+        }
+        let sleeping = queue.inputs.is_empty() && queue.reads.is_empty();
+        queue.reads.push(read);
+        drop(queue);
+        if sleeping {
+            self.wake.notify_one();
+        }
+    }
+
+    /// Ends the thread that takes; nothing more is accepted.
+    pub(crate) fn stop(&self) {
+        self.queue.lock().stopped = true;
+        self.wake.notify_all();
+    }
+
+    /// Waits until something is there or the deadline has come.
+    pub(crate) fn take(&self, deadline: Instant) -> Batch {
+        let mut queue = self.queue.lock();
+        while queue.inputs.is_empty() && queue.reads.is_empty() && !queue.stopped {
+            if self.wake.wait_until(&mut queue, deadline).timed_out() {
+                break;
+            }
+        }
+        queue.proposal_bytes = 0;
+        queue.messages = 0;
+        Batch {
+            inputs: std::mem::take(&mut queue.inputs),
+            reads: std::mem::take(&mut queue.reads),
+            stopped: queue.stopped,
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! Leases against the clock: the leader keeps them alive and ends them.
+
+use std::time::Duration;
+
+use etcd_proto::etcdserverpb::{
+    InternalRaftRequest, LeaseCheckpoint, LeaseCheckpointRequest, LeaseRevokeRequest,
+};
+use etcd_replica::{ApplyError, Renewal};
+
+use super::error::RequestError;
+use super::node::Node;
+
+/// How often the leader looks for leases that have run out.
+const EXPIRY_INTERVAL: Duration = Duration::from_millis(500);
+/// Leases ended at one look.
+const EXPIRED_MAX: usize = 500;
+/// How long a keep-alive on an expired lease waits between two looks.
+const REVOCATION_POLL: Duration = Duration::from_millis(50);
+
+/// Outcome of a keep-alive at this member.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeepAlive {
+    /// Renewed for so many seconds.
+    Renewed(i64),
+    /// There is no such lease.
+    NotFound,
+}
+
+impl Node {
+    /// Renews a lease at the leader. A lease that has run out is not renewed: the
+    /// answer waits for its revocation.
+    pub async fn renew_lease(&self, id: i64) -> Result<KeepAlive, RequestError> {
+        let deadline = tokio::time::Instant::now() + self.request_timeout();
+        loop {
+            if !self.leadership().is_leader {
+                return Err(RequestError::NotLeader);
+            }
+            let renewal = self.shared.lessor.lock().renew(id, self.shared.now_ms());
+            match renewal {
+                Renewal::Renewed { ttl } => return Ok(KeepAlive::Renewed(ttl)),
+                Renewal::NotFound => return Ok(KeepAlive::NotFound),
+                Renewal::NotPrimary => return Err(RequestError::NotLeader),
+                Renewal::Expired => {}
+                Renewal::Checkpointed => self.reset_checkpoint(id).await?,
+            }
+            if tokio::time::Instant::now() > deadline {
+                return Err(RequestError::Timeout);
+            }
+            tokio::time::sleep(REVOCATION_POLL).await;
+        }
+    }
+
+    /// Forgets what remained of a lease: from its renewal on it has its full time again,
+    /// under the next leader too.
+    async fn reset_checkpoint(&self, id: i64) -> Result<(), RequestError> {
+        let request = InternalRaftRequest {
+            lease_checkpoint: Some(LeaseCheckpointRequest {
+                checkpoints: vec![LeaseCheckpoint {
+                    id,
+                    remaining_ttl: 0,
+                }],
+            }),
+            ..InternalRaftRequest::default()
+        };
+        self.propose(request).await?;
+        Ok(())
+    }
+
+    /// Granted TTL, remaining seconds and attached keys of a lease, as the leader
+    /// knows them.
+    pub fn lease_time_to_live(&self, id: i64) -> Option<(i64, i64, Vec<bytes::Bytes>)> {
+        let lessor = self.shared.lessor.lock();
+        let status = lessor.time_to_live(id, self.shared.now_ms())?;
+        Some((status.granted_ttl, status.ttl, status.keys))
+    }
+
+    /// IDs of all leases.
+    pub fn leases(&self) -> Vec<i64> {
+        self.shared.lessor.lock().leases()
+    }
+
+    /// Whether this lease exists.
+    pub fn has_lease(&self, id: i64) -> bool {
+        self.shared.lessor.lock().contains(id)
+    }
+
+    /// Ends leases that have run out, for as long as the member runs.
+    pub(super) async fn expire_leases(self) {
+        let mut looks = tokio::time::interval(EXPIRY_INTERVAL);
+        looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut led = false;
+        loop {
+            looks.tick().await;
+            if self.shared.is_stopping() {
+                return;
+            }
+            let role = self.leadership();
+            if !role.is_leader {
+                if led {
+                    self.shared.lessor.lock().demote();
+                }
+                led = false;
+                continue;
+            }
+            led = true;
+            let expired = self
+                .shared
+                .lessor
+                .lock()
+                .expired(self.shared.now_ms(), EXPIRED_MAX);
+            for id in expired {
+                let node = self.clone();
+                tokio::spawn(async move { node.revoke_expired(id, role.term).await });
+            }
+        }
+    }
+
+    async fn revoke_expired(&self, id: i64, term: u64) {
+        let request = InternalRaftRequest {
+            lease_revoke: Some(LeaseRevokeRequest { id }),
+            ..InternalRaftRequest::default()
+        };
+        match self.propose_in(request, Some(term)).await {
+            Ok(reply) => match reply.result {
+                // Somebody revoked it meanwhile.
+                Ok(_) | Err(ApplyError::LeaseNotFound) => {}
+                Err(error) => tracing::warn!(id, %error, "failed to revoke an expired lease"),
+            },
+            // It is looked at again, by whoever leads then.
+            Err(error) => tracing::warn!(id, %error, "failed to revoke an expired lease"),
+        }
+    }
+}

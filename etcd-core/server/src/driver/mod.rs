@@ -1,0 +1,40 @@
+//! One running member: threads and clocks around the pure machines.
+//!
+//! ```text
+//! Node (async callers) -> inbox -> consensus thread -> disk thread -> (persisted) -> inbox
+//!                                        |     \-> peers
+//!                                        v
+//!                                  apply thread -> view, watches, replies -> callers
+//!                                        \-> checkpoint thread -> disk thread
+//! ```
+
+mod apply;
+mod checkpoint;
+mod consensus;
+mod disk;
+mod error;
+mod inbox;
+mod leases;
+mod members;
+mod node;
+mod peers;
+mod publish;
+mod request;
+mod role;
+mod shared;
+mod snapshot;
+mod start;
+mod timings;
+mod waits;
+mod watches;
+
+pub use error::RequestError;
+pub use leases::KeepAlive;
+pub use node::Node;
+pub use peers::{NoPeers, Peers, SnapshotSource};
+pub use request::Reply;
+pub use role::Leadership;
+pub use shared::Die;
+pub use start::{NodeConfig, StartError};
+pub use timings::Observer;
+pub use watches::{StreamHandle, Watches};

@@ -1,0 +1,300 @@
+//! The handle that everything else in the server has of the member.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use etcd_proto::etcdserverpb::alarm_request::AlarmAction;
+use etcd_proto::etcdserverpb::{
+    AlarmMember, AlarmRequest, AlarmType, InternalRaftRequest, RequestHeader, ResponseHeader,
+};
+use etcd_raft::Progress;
+use etcd_replica::{Capture, Input, View};
+use parking_lot::Mutex;
+use prost::Message as _;
+use tokio::sync::{oneshot, watch};
+
+use super::apply::ApplyTask;
+use super::error::RequestError;
+use super::request::Reply;
+use super::role::Leadership;
+use super::shared::Shared;
+use super::watches::Watches;
+
+/// Entries between commit and application at which new proposals are refused.
+const GAP_MAX: u64 = 5000;
+
+/// A running member. Cheap to clone.
+#[derive(Clone)]
+pub struct Node {
+    pub(super) shared: Arc<Shared>,
+    pub(super) apply: std::sync::mpsc::Sender<ApplyTask>,
+    pub(super) max_request_bytes: usize,
+    pub(super) threads: Arc<Mutex<Vec<std::thread::JoinHandle<()>>>>,
+    pub(super) disk: std::sync::mpsc::Sender<super::disk::DiskTask>,
+    pub(super) checkpoints: std::sync::mpsc::Sender<super::checkpoint::CheckpointTask>,
+}
+
+impl Node {
+    /// This member's ID.
+    pub fn member_id(&self) -> u64 {
+        self.shared.member_id
+    }
+
+    /// The cluster's ID.
+    pub fn cluster_id(&self) -> u64 {
+        self.shared.cluster_id
+    }
+
+    /// The state that was applied last.
+    pub fn view(&self) -> Arc<View> {
+        self.shared.view.load_full()
+    }
+
+    /// Who leads, as this member knows it.
+    pub fn leadership(&self) -> Leadership {
+        self.shared.role.now()
+    }
+
+    /// Told of every change of leader, term or role.
+    pub fn leadership_changes(&self) -> watch::Receiver<Leadership> {
+        self.shared.role.subscribe()
+    }
+
+    /// Leaders seen since the start.
+    pub fn leader_changes(&self) -> u64 {
+        self.shared.role.changes()
+    }
+
+    /// Raft's commit index.
+    pub fn commit_index(&self) -> u64 {
+        self.shared.role.commit()
+    }
+
+    /// Index of the last entry of the log.
+    pub fn last_index(&self) -> u64 {
+        self.shared.role.last_index()
+    }
+
+    /// What a leader knows of a member's log; `None` off-leader.
+    pub fn progress(&self, id: u64) -> Option<Progress> {
+        self.leadership()
+            .is_leader
+            .then(|| self.shared.progress.lock().get(&id).cloned())
+            .flatten()
+    }
+
+    /// Whether this member has no vote.
+    pub fn is_learner(&self) -> bool {
+        self.view()
+            .membership
+            .get(self.member_id())
+            .is_some_and(|m| m.is_learner)
+    }
+
+    /// Becomes true when this member was removed from the cluster.
+    pub fn removed(&self) -> watch::Receiver<bool> {
+        self.shared.removed.subscribe()
+    }
+
+    /// Watches of this member.
+    pub fn watches(&self) -> &Watches {
+        &self.shared.watches
+    }
+
+    /// Largest request, in bytes.
+    pub fn max_request_bytes(&self) -> usize {
+        self.max_request_bytes
+    }
+
+    /// Time after which a request is given up.
+    pub fn request_timeout(&self) -> Duration {
+        Duration::from_secs(5) + 2 * self.shared.election_timeout
+    }
+
+    /// Election timeout.
+    pub fn election_timeout(&self) -> Duration {
+        self.shared.election_timeout
+    }
+
+    /// A response header at a revision.
+    pub fn header(&self, revision: i64) -> ResponseHeader {
+        ResponseHeader {
+            cluster_id: self.shared.cluster_id,
+            member_id: self.shared.member_id,
+            revision,
+            raft_term: self.leadership().term,
+        }
+    }
+
+    /// Whether a write of this cost still fits the quota.
+    pub fn has_space_for(&self, cost: u64) -> bool {
+        match self.shared.applier_config.quota_bytes {
+            Some(quota) => self.view().db_size + cost < quota,
+            None => true,
+        }
+    }
+
+    /// The quota in bytes; `None`: unlimited.
+    pub fn quota_bytes(&self) -> Option<u64> {
+        self.shared.applier_config.quota_bytes
+    }
+
+    /// Agrees on a request and waits until it is applied here.
+    pub async fn propose(&self, request: InternalRaftRequest) -> Result<Reply, RequestError> {
+        self.propose_in(request, None).await
+    }
+
+    /// As [`Node::propose`], but only while this member leads the term.
+    pub async fn propose_in(
+        &self,
+        mut request: InternalRaftRequest,
+        term: Option<u64>,
+    ) -> Result<Reply, RequestError> {
+        let shared = &self.shared;
+        if shared
+            .role
+            .commit()
+            .saturating_sub(shared.view.load().index)
+            > GAP_MAX
+        {
+            return Err(RequestError::TooManyRequests);
+        }
+        let id = shared.request_ids.next();
+        request.header = Some(RequestHeader {
+            id,
+            ..RequestHeader::default()
+        });
+        if request.encoded_len() > self.max_request_bytes {
+            return Err(RequestError::TooLarge);
+        }
+        let data = request.encode_to_vec().into();
+        self.submit(id, Input::Propose { id, data, term }).await
+    }
+
+    pub(super) async fn submit(&self, id: u64, input: Input) -> Result<Reply, RequestError> {
+        let shared = &self.shared;
+        let leader_before = shared.role.now();
+        let outcome = shared.waiters.register(id);
+        if let Err(error) = shared.inbox.push(input) {
+            shared.waiters.forget(id);
+            return Err(error);
+        }
+        let waiting = Forget { shared, id };
+        match tokio::time::timeout(self.request_timeout(), outcome).await {
+            Ok(Ok(outcome)) => {
+                std::mem::forget(waiting);
+                outcome
+            }
+            Ok(Err(_)) => Err(RequestError::Stopped),
+            Err(_) => {
+                let now = shared.role.now();
+                Err(if now.leader == 0 || now.leader != leader_before.leader {
+                    RequestError::TimeoutLeaderFailed
+                } else {
+                    RequestError::Timeout
+                })
+            }
+        }
+    }
+
+    /// Returns once this member has applied everything that was acknowledged before
+    /// the call, anywhere in the cluster.
+    pub async fn read_index(&self) -> Result<(), RequestError> {
+        if self.shared.role.reads_alone() {
+            // The only voter acknowledges nothing before it has published it.
+            return Ok(());
+        }
+        let (waiter, done) = oneshot::channel();
+        self.shared.inbox.push_read(waiter);
+        match tokio::time::timeout(self.request_timeout(), done).await {
+            Ok(Ok(result)) => result,
+            Ok(Err(_)) => Err(RequestError::Stopped),
+            Err(_) => Err(RequestError::Timeout),
+        }
+    }
+
+    /// The view at which a read may be answered: the current one if `serializable`.
+    pub async fn read_view(&self, serializable: bool) -> Result<Arc<View>, RequestError> {
+        if !serializable {
+            self.read_index().await?;
+        }
+        Ok(self.view())
+    }
+
+    /// A consistent state with its rows, for an image or a hash.
+    pub async fn capture(&self) -> Result<Capture, RequestError> {
+        let (reply, captured) = oneshot::channel();
+        self.apply
+            .send(ApplyTask::Capture(reply))
+            .map_err(|_| RequestError::Stopped)?;
+        captured.await.map_err(|_| RequestError::Stopped)
+    }
+
+    /// Returns when the work of all compactions so far is done.
+    pub async fn compacted(&self) -> Result<(), RequestError> {
+        let (reply, done) = oneshot::channel();
+        self.apply
+            .send(ApplyTask::WhenCompacted(reply))
+            .map_err(|_| RequestError::Stopped)?;
+        done.await.map_err(|_| RequestError::Stopped)
+    }
+
+    /// Rewrites segments that hold dead records, and returns when they are.
+    pub async fn defragment(&self) -> Result<(), RequestError> {
+        let (reply, done) = oneshot::channel();
+        self.apply
+            .send(ApplyTask::Defragment(reply))
+            .map_err(|_| RequestError::Stopped)?;
+        done.await.map_err(|_| RequestError::Stopped)
+    }
+
+    /// Raises the alarm NOSPACE of this member, if it is not raised already.
+    pub fn raise_no_space(&self) {
+        let alarm = AlarmMember {
+            member_id: self.member_id(),
+            alarm: AlarmType::Nospace as i32,
+        };
+        if self
+            .view()
+            .alarms
+            .of(AlarmType::Nospace)
+            .any(|raised| raised == alarm)
+        {
+            return;
+        }
+        let request = InternalRaftRequest {
+            alarm: Some(AlarmRequest {
+                action: AlarmAction::Activate as i32,
+                member_id: alarm.member_id,
+                alarm: alarm.alarm,
+            }),
+            ..InternalRaftRequest::default()
+        };
+        let node = self.clone();
+        tokio::spawn(async move {
+            match node.propose(request).await {
+                Ok(_) => tracing::warn!(alarm = "NOSPACE", "alarm raised"),
+                // The next write that finds no space raises it again.
+                Err(error) => tracing::warn!(%error, "failed to raise alarm"),
+            }
+        });
+    }
+
+    /// An input from the network.
+    pub fn receive(&self, input: Input) {
+        // A full inbox drops messages, as a network may.
+        let _dropped = self.shared.inbox.push(input);
+    }
+}
+
+/// A caller that goes away leaves nothing behind.
+struct Forget<'a> {
+    shared: &'a Shared,
+    id: u64,
+}
+
+impl Drop for Forget<'_> {
+    fn drop(&mut self) {
+        self.shared.waiters.forget(self.id);
+    }
+}

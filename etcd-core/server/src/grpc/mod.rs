@@ -1,0 +1,20 @@
+//! The services, adapted to the network. Each checks the call, asks the node, and
+//! encodes the reply; what a reply says is decided below.
+
+mod cluster;
+mod codec;
+mod forward;
+mod guard;
+mod kv;
+mod maintenance;
+mod range_stream;
+mod status;
+
+pub use cluster::{ClusterService, member_pb};
+pub use codec::{Encoded, EncodedCodec};
+pub use forward::{Forwarded, LeaderForward, NoForward, TimeToLive};
+pub use guard::Guard;
+pub use kv::KvService;
+pub use kv::generated::k_v_server::KVServer as KvServer;
+pub use maintenance::MaintenanceService;
+pub use status::{read_status, status};

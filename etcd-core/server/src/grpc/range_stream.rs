@@ -1,0 +1,123 @@
+//! RangeStream: a range in chunks, all of one revision.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use etcd_proto::etcdserverpb::range_request::{SortOrder, SortTarget};
+use etcd_proto::etcdserverpb::{RangeRequest, RangeResponse, RangeStreamResponse};
+use etcd_replica::View;
+use futures::Stream;
+use tonic::Status;
+
+use super::codec::Encoded;
+use super::kv::blocking;
+use super::status::read_status;
+use crate::driver::Node;
+
+/// A stream is served in the order of the index, so nothing may need all keys first.
+pub(super) fn check(request: &RangeRequest) -> Result<(), Status> {
+    let sorted =
+        request.sort_order() != SortOrder::None || request.sort_target() != SortTarget::Key;
+    let filtered = request.min_mod_revision != 0
+        || request.max_mod_revision != 0
+        || request.min_create_revision != 0
+        || request.max_create_revision != 0;
+    if sorted || filtered {
+        return Err(Status::invalid_argument(
+            "etcdserver: sort and filter options are not supported in RangeStream",
+        ));
+    }
+    Ok(())
+}
+
+struct State {
+    node: Node,
+    view: Arc<View>,
+    request: RangeRequest,
+    revision: i64,
+    left: Option<i64>,
+    chunk: i64,
+    first: bool,
+    done: bool,
+}
+
+/// Chunks of `chunk` keys; the last one carries header, count and `more`.
+pub(super) fn stream(
+    node: Node,
+    view: Arc<View>,
+    request: RangeRequest,
+    chunk: i64,
+) -> Result<impl Stream<Item = Result<Encoded, Status>> + Send + 'static, Status> {
+    let revision = if request.revision > 0 {
+        request.revision
+    } else {
+        view.kv.revision()
+    };
+    let left = (request.limit > 0).then_some(request.limit);
+    let state = State {
+        node,
+        view,
+        request,
+        revision,
+        left,
+        chunk,
+        first: true,
+        done: false,
+    };
+    Ok(futures::stream::unfold(state, |state| async move {
+        if state.done {
+            return None;
+        }
+        match blocking(move || next(state)).await {
+            Ok((result, state)) => Some((result, state)),
+            Err(_) => None,
+        }
+    }))
+}
+
+fn next(mut state: State) -> (Result<Encoded, Status>, State) {
+    // Later chunks are read from the newest state, at the first one's revision: a
+    // compaction meanwhile ends the stream as it would end a page.
+    if !state.first {
+        state.view = state.node.view();
+    }
+    let mut request = state.request.clone();
+    request.revision = state.revision;
+    request.limit = state.left.map_or(state.chunk, |left| left.min(state.chunk));
+    let mut response = match state.view.kv.range(&request) {
+        Ok(response) => response,
+        Err(error) => {
+            state.done = true;
+            return (Err(read_status(&error)), state);
+        }
+    };
+    if let Some(left) = &mut state.left {
+        *left -= response.kvs.len() as i64;
+    }
+    let exhausted = !response.more || state.left == Some(0);
+    if let (false, Some(last)) = (exhausted, response.kvs.last()) {
+        state.request.key = successor(&last.key);
+    }
+    state.done = exhausted || response.kvs.is_empty();
+    response.header = Some(state.node.header(state.view.kv.revision()));
+    if !state.first && !state.done {
+        response = RangeResponse {
+            kvs: response.kvs,
+            ..RangeResponse::default()
+        };
+    }
+    state.first = false;
+    (
+        Ok(Encoded::of(&RangeStreamResponse {
+            range_response: Some(response),
+        })),
+        state,
+    )
+}
+
+fn successor(key: &[u8]) -> Bytes {
+    let mut next = Vec::with_capacity(key.len() + 1);
+    next.extend_from_slice(key);
+    next.push(0);
+    next.into()
+}
