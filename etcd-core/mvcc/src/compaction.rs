@@ -34,8 +34,9 @@ pub struct CompactionJob {
 /// What one step of a [`CompactionJob`] did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CompactionStep {
-    /// Revisions that are dead from now on: their records may be dropped. Each
-    /// is named once.
+    /// Revisions that are dead from now on and that the archive holds or is about
+    /// to: the last `Store::unarchived` reached them. Their records may be
+    /// dropped. Each is named once.
     pub dead: Vec<Revision>,
     /// Whether the job is done.
     pub done: bool,
@@ -79,6 +80,7 @@ impl CompactionJob {
             self.cursor = Revision::new(record.rev.main, record.rev.sub + 1);
             self.visit(store, &record, &mut step.dead);
         }
+        store.bury(&mut step.dead);
         Ok(step)
     }
 

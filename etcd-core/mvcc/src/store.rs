@@ -1,5 +1,6 @@
 //! The store's single writer.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -34,6 +35,10 @@ pub struct Store {
     compacted: i64,
     pushed: u64,
     hashes: Arc<Vec<KvHash>>,
+    /// Main revision up to which records were handed out for the archive.
+    handed_out: i64,
+    /// Records above it that a compaction has dropped: they never leave the ring.
+    dead: BTreeSet<Revision>,
 }
 
 /// What a write did.
@@ -97,6 +102,8 @@ impl Store {
             compacted: -1,
             pushed: 0,
             hashes: Arc::default(),
+            handed_out: 0,
+            dead: BTreeSet::new(),
         }
     }
 
@@ -120,6 +127,7 @@ impl Store {
         self.revision = self.revision.max(revision).max(compacted);
         self.compacted = compacted;
         self.archived = self.revision;
+        self.handed_out = self.revision;
         self.tail.set_archive(self.archive.clone(), self.archived);
         self.tail.set_compacted(compacted);
         let mut dead = Vec::new();
@@ -270,9 +278,13 @@ impl Store {
         self.archived
     }
 
-    /// The ring's records up to a main revision, for the next segment.
-    pub fn unarchived(&self, upto_main: i64) -> Vec<Record> {
-        self.tail.unarchived(upto_main)
+    /// The ring's records up to a main revision, for the next segment, without
+    /// those that a compaction has dropped already.
+    pub fn unarchived(&mut self, upto_main: i64) -> Vec<Record> {
+        self.handed_out = self.handed_out.max(upto_main);
+        let mut records = self.tail.unarchived(upto_main);
+        records.retain(|record| !self.dead.contains(&record.rev));
+        records
     }
 
     /// Takes a new archive into use, one that holds every record up to
@@ -281,8 +293,17 @@ impl Store {
     /// segments were rewritten.
     pub fn archived(&mut self, upto_main: i64, archive: Arc<dyn Archive>) {
         self.archived = self.archived.max(upto_main);
+        self.dead = self.dead.split_off(&Revision::new(self.archived + 1, 0));
         self.archive = archive;
         self.tail.set_archive(self.archive.clone(), self.archived);
+    }
+
+    /// Sorts what a compaction found dead: what is or will be in the archive stays
+    /// in the list, what is in the ring only is kept from it.
+    pub(crate) fn bury(&mut self, dead: &mut Vec<Revision>) {
+        let handed_out = self.handed_out;
+        self.dead
+            .extend(dead.extract_if(.., |rev| rev.main > handed_out));
     }
 
     /// Whether a key exists now.

@@ -95,12 +95,13 @@ impl Entry {
         self.history.compact(main, self.past.rev().main <= main);
     }
 
-    /// Adds the revisions that a compaction at `main` drops to `dead`.
+    /// Adds the revisions that a compaction at `main` drops to `dead`: tombstones
+    /// from before it, and puts that another change up to it replaced.
     pub(crate) fn dropped(&self, main: i64, dead: &mut Vec<Revision>) {
         let all = std::iter::once(self.past).chain(self.history.iter());
-        let covered = all.filter(|past| past.rev().main <= main);
-        for (i, past) in covered.enumerate() {
-            if i > 0 || (past.tombstone() && past.rev().main < main) {
+        for (i, past) in all.filter(|past| past.rev().main <= main).enumerate() {
+            let drop = if past.tombstone() { past.rev().main < main } else { i > 0 };
+            if drop {
                 dead.push(past.rev());
             }
         }
