@@ -1,1 +1,29 @@
+//! An operator for etcd clusters on Kubernetes.
+//!
+//! ```text
+//!  API server, members
+//!        |  observe/   world -> Observed: plain data
+//!        v
+//!  EtcdCluster (api/) + Observed + now
+//!        |  plan/      pure: -> Plan, one step
+//!        v
+//!      Step  -- render/  pure: spec -> manifests
+//!        |  apply.rs   the only writer
+//!        v
+//!     status.rs        pure: (Observed, Plan, outcome) -> status
+//! ```
+//!
+//! `controller/` turns that loop; `admit.rs` is the other half of the operator, in
+//! the members' pods: nothing starts on an empty disk without a ticket from the loop.
 
+pub mod admission;
+pub mod admit;
+pub mod api;
+pub mod apply;
+pub mod cli;
+pub mod controller;
+pub mod identity;
+pub mod observe;
+pub mod plan;
+pub mod render;
+pub mod status;

@@ -1,0 +1,72 @@
+//! What the operator and `admit` in a member's pod say to each other: tickets one
+//! way, reports the other.
+
+use serde::{Deserialize, Serialize};
+
+use crate::api::TicketKind;
+
+/// Path on the metrics port where `admit` tells what it found.
+pub const REPORT_PATH: &str = "/admission";
+
+/// A ticket as it is written onto the pod: all that etcd must be told to start on
+/// an empty disk.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TicketPaper {
+    /// Form a cluster, or join one.
+    pub kind: TicketKind,
+    /// UID of the pod it is for; any other refuses it.
+    #[serde(rename = "podUID")]
+    pub pod_uid: String,
+    /// Member ID it is for, in hex.
+    #[serde(rename = "memberID")]
+    pub member_id: String,
+    /// Cluster ID it is for, in hex.
+    #[serde(rename = "clusterID")]
+    pub cluster_id: String,
+    /// `--initial-cluster-token`.
+    pub token: String,
+    /// `--initial-cluster`: `name=url` of every member, this one included.
+    pub initial_cluster: Vec<String>,
+}
+
+impl TicketPaper {
+    /// The flags this ticket adds to etcd's command line.
+    pub fn flags(&self) -> Vec<String> {
+        let state = match self.kind {
+            TicketKind::Bootstrap => "new",
+            TicketKind::Join => "existing",
+        };
+        vec![
+            format!("--initial-cluster-state={state}"),
+            format!("--initial-cluster-token={}", self.token),
+            format!("--initial-cluster={}", self.initial_cluster.join(",")),
+        ]
+    }
+}
+
+/// What `admit` found when the pod started, while it waits.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Report {
+    /// UID of the pod that speaks.
+    #[serde(rename = "podUID")]
+    pub pod_uid: String,
+    /// What was found.
+    pub found: Found,
+    /// Version the image's etcd names itself by.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// What is wrong, if something is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+}
+
+/// What lies in the data directory, as far as a start is concerned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Found {
+    /// No log, and no ticket was used in this pod: waits for one.
+    Empty,
+    /// A ticket was used in this pod, and yet there is no log.
+    Spent,
+}

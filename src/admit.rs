@@ -1,0 +1,336 @@
+//! In a member's pod: may it start, and how; then exec.
+//!
+//! A log on the disk starts at once, operator or not. An empty disk starts only with
+//! a ticket, which is an annotation of this very pod; until it comes, `/livez` is
+//! answered and `/admission` tells what was found. The use of a ticket is on disk
+//! before etcd runs, so a container that restarts cannot use it again.
+
+use std::{
+    convert::Infallible,
+    fs::{self, File},
+    io::{self, Write},
+    net::{Ipv4Addr, SocketAddr},
+    os::unix::process::CommandExt,
+    path::{Path, PathBuf},
+    process::Command,
+    sync::Arc,
+    time::Duration,
+};
+
+use axum::{Json, Router, http::StatusCode, routing::get};
+use parking_lot::Mutex;
+use tokio::{
+    net::TcpListener,
+    signal::unix::{SignalKind, signal},
+};
+use tracing::{info, warn};
+
+use crate::{
+    admission::{Found, REPORT_PATH, Report, TicketPaper},
+    identity,
+};
+
+/// An emptyDir: as long-lived as the pod.
+pub const STATE_DIR: &str = "/run/etcd-admission";
+/// Where the init container puts this program.
+pub const BIN_DIR: &str = "/run/etcd-admission/bin";
+/// Where the kubelet puts the pod's annotation.
+pub const TICKET_DIR: &str = "/run/etcd-ticket";
+/// Name of the file with the annotation.
+pub const TICKET_FILE: &str = "ticket";
+/// Environment variable with the pod's UID.
+pub const POD_UID: &str = "POD_UID";
+
+const POLL: Duration = Duration::from_millis(200);
+
+/// What `admit` was told.
+#[derive(Clone, Debug)]
+pub struct Admission {
+    /// etcd's data directory.
+    pub data_dir: PathBuf,
+    /// Directory that lives as long as the pod, for the record of a used ticket.
+    pub state_dir: PathBuf,
+    /// File the ticket appears in.
+    pub ticket_file: PathBuf,
+    /// UID of this pod.
+    pub pod_uid: String,
+    /// Port of the report.
+    pub port: u16,
+    /// etcd and its flags.
+    pub command: Vec<String>,
+}
+
+/// Why a member cannot even wait.
+#[derive(Debug, thiserror::Error)]
+pub enum AdmitError {
+    /// No program was named after `--`.
+    #[error("no program to start: `admit [flags] -- etcd [flags]`")]
+    NoCommand,
+    /// A file or socket failed.
+    #[error("{what}: {source}")]
+    Io {
+        /// What was attempted.
+        what: String,
+        /// How it failed.
+        source: io::Error,
+    },
+    /// The program could not be started.
+    #[error("cannot start {program}: {source}")]
+    Exec {
+        /// The program.
+        program: String,
+        /// How it failed.
+        source: io::Error,
+    },
+}
+
+fn io_error(what: impl Into<String>) -> impl FnOnce(io::Error) -> AdmitError {
+    let what = what.into();
+    move |source| AdmitError::Io { what, source }
+}
+
+/// What the disk and the pod's own record allow.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// There is a log: start as it is.
+    Start,
+    /// No log: wait, and say so.
+    Wait(Found),
+}
+
+/// Decides by what is on disk. No clock, no network, no API server.
+pub fn decide(data_dir: &Path, state_dir: &Path) -> Result<Decision, AdmitError> {
+    if has_log(data_dir)? {
+        return Ok(Decision::Start);
+    }
+    let used = state_dir.join("used-ticket");
+    let spent = used
+        .try_exists()
+        .map_err(io_error(format!("looks for {}", used.display())))?;
+    Ok(Decision::Wait(if spent {
+        Found::Spent
+    } else {
+        Found::Empty
+    }))
+}
+
+/// Whether `data_dir` holds a log: a segment, in the place etcd keeps them.
+fn has_log(data_dir: &Path) -> Result<bool, AdmitError> {
+    let wal = data_dir.join("member").join("wal");
+    let entries = match fs::read_dir(&wal) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(source) => {
+            return Err(AdmitError::Io {
+                what: format!("reads {}", wal.display()),
+                source,
+            });
+        }
+    };
+    for entry in entries {
+        let entry = entry.map_err(io_error(format!("reads {}", wal.display())))?;
+        if entry
+            .path()
+            .extension()
+            .is_some_and(|extension| extension == "wal")
+        {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Reads a ticket. `Ok(None)`: there is none yet.
+pub fn read_ticket(text: &str, pod_uid: &str) -> Result<Option<TicketPaper>, String> {
+    if text.trim().is_empty() {
+        return Ok(None);
+    }
+    let paper: TicketPaper = serde_json::from_str(text)
+        .map_err(|error| format!("the ticket cannot be read: {error}"))?;
+    if paper.pod_uid != pod_uid {
+        return Err(format!(
+            "the ticket is made out to pod {}, this is {pod_uid}",
+            paper.pod_uid
+        ));
+    }
+    Ok(Some(paper))
+}
+
+/// Runs until etcd takes over this process. Returns only with an error, or when the
+/// pod is stopped while it waits.
+pub async fn admit(admission: Admission) -> Result<(), AdmitError> {
+    let Some(program) = admission.command.first().cloned() else {
+        return Err(AdmitError::NoCommand);
+    };
+    let found = match decide(&admission.data_dir, &admission.state_dir)? {
+        Decision::Start => {
+            info!(data_dir = %admission.data_dir.display(), "found a log; starts the member");
+            return exec(&program, &admission.command[1..], &[]).map(|never| match never {});
+        }
+        Decision::Wait(found) => found,
+    };
+    let mut report = Report {
+        pod_uid: admission.pod_uid.clone(),
+        found,
+        version: None,
+        message: None,
+    };
+    match version(&program) {
+        Ok(version) => report.version = Some(version),
+        Err(message) => report.message = Some(message),
+    }
+    if let Err(message) = writable(&admission.data_dir) {
+        report.version = None; // not fit for a ticket
+        report.message = Some(message);
+    }
+    if found == Found::Spent {
+        report.message = Some("its ticket was used, and yet there is no log".to_owned());
+    }
+    info!(
+        ?found,
+        version = report.version,
+        message = report.message,
+        "no log; waits for a ticket"
+    );
+    let report = Arc::new(Mutex::new(report));
+    serve(admission.port, Arc::clone(&report)).await?;
+    let mut stop = signal(SignalKind::terminate()).map_err(io_error("listens for SIGTERM"))?;
+    let ticket = tokio::select! {
+        ticket = wait_for_ticket(&admission, &report, found) => ticket,
+        _ = stop.recv() => {
+            info!("stopped while waiting for a ticket");
+            return Ok(());
+        }
+    };
+    record(&admission.state_dir, &ticket)?;
+    info!(kind = ?ticket.kind, member = ticket.member_id, cluster = ticket.cluster_id, "admitted");
+    exec(&program, &admission.command[1..], &ticket.flags()).map(|never| match never {})
+}
+
+async fn wait_for_ticket(
+    admission: &Admission,
+    report: &Mutex<Report>,
+    found: Found,
+) -> TicketPaper {
+    let mut poll = tokio::time::interval(POLL);
+    loop {
+        poll.tick().await;
+        let text = fs::read_to_string(&admission.ticket_file).unwrap_or_default();
+        match read_ticket(&text, &admission.pod_uid) {
+            // A ticket once used is never used again; the operator replaces the member.
+            Ok(Some(paper)) if found == Found::Empty => return paper,
+            Ok(_) => {}
+            Err(message) => {
+                let mut report = report.lock();
+                if report.message.as_ref() != Some(&message) {
+                    warn!(message, "refuses the ticket");
+                    report.message = Some(message);
+                }
+            }
+        }
+    }
+}
+
+/// Serves liveness and the report, in the background, until exec closes the socket.
+async fn serve(port: u16, report: Arc<Mutex<Report>>) -> Result<(), AdmitError> {
+    let address = SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
+    let listener = TcpListener::bind(address)
+        .await
+        .map_err(io_error(format!("listens on {address}")))?;
+    let waiting = async || (StatusCode::SERVICE_UNAVAILABLE, "waits for its ticket\n");
+    let router = Router::new()
+        .route("/livez", get(async || "ok\n"))
+        .route("/readyz", get(waiting))
+        .route("/health", get(waiting))
+        .route(
+            REPORT_PATH,
+            get(async move || {
+                let report = report.lock().clone();
+                Json(report)
+            }),
+        );
+    tokio::spawn(async move {
+        if let Err(error) = axum::serve(listener, router).await {
+            warn!(%error, "the report is served no more");
+        }
+    });
+    Ok(())
+}
+
+/// The version the image's etcd names itself by.
+fn version(program: &str) -> Result<String, String> {
+    let output = Command::new(program)
+        .arg("--version")
+        .output()
+        .map_err(|error| format!("the image has no {program} that runs: {error}"))?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    text.lines()
+        .find_map(|line| line.strip_prefix("etcd Version:"))
+        .map(|version| version.trim().to_owned())
+        .ok_or_else(|| format!("`{program} --version` names no etcd version"))
+}
+
+/// Whether the volume takes files of ours, found out before a ticket is spent on it.
+fn writable(data_dir: &Path) -> Result<(), String> {
+    let probe = data_dir
+        .parent()
+        .unwrap_or(data_dir)
+        .join(".admission-probe");
+    fs::write(&probe, b"")
+        .and_then(|()| fs::remove_file(&probe))
+        .map_err(|error| format!("the volume cannot be written: {}: {error}", probe.display()))
+}
+
+/// Puts the use of a ticket on disk, synced, before etcd runs.
+fn record(state_dir: &Path, ticket: &TicketPaper) -> Result<(), AdmitError> {
+    let path = state_dir.join("used-ticket");
+    let text = serde_json::to_vec(ticket).expect("a ticket is JSON");
+    let write = || -> io::Result<()> {
+        let mut file = File::create(&path)?;
+        file.write_all(&text)?;
+        file.sync_all()?;
+        File::open(state_dir)?.sync_all()
+    };
+    write().map_err(io_error(format!(
+        "records the use of the ticket in {}",
+        path.display()
+    )))
+}
+
+fn exec(program: &str, flags: &[String], more: &[String]) -> Result<Infallible, AdmitError> {
+    let source = Command::new(program).args(flags).args(more).exec();
+    Err(AdmitError::Exec {
+        program: program.to_owned(),
+        source,
+    })
+}
+
+/// Copies the running program into `dir`: what the init container does.
+pub fn install(dir: &Path) -> Result<(), AdmitError> {
+    let program = std::env::current_exe().map_err(io_error("finds its own program"))?;
+    fs::create_dir_all(dir).map_err(io_error(format!("makes {}", dir.display())))?;
+    let target = dir.join("etcd-operator");
+    fs::copy(&program, &target).map_err(io_error(format!(
+        "copies {} to {}",
+        program.display(),
+        target.display()
+    )))?;
+    Ok(())
+}
+
+impl Admission {
+    /// The admission of this pod, with the places fixed by the pod's manifest.
+    pub fn of_this_pod(data_dir: PathBuf, pod_uid: String, command: Vec<String>) -> Admission {
+        Admission {
+            data_dir,
+            state_dir: STATE_DIR.into(),
+            ticket_file: Path::new(TICKET_DIR).join(TICKET_FILE),
+            pod_uid,
+            port: identity::METRICS_PORT,
+            command,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,36 @@
+//! Names of labels, annotations and the domain they live under.
+
+/// The API group, and the prefix of every label and annotation of ours.
+pub const GROUP: &str = "etcd-core.io";
+
+/// Value of `app.kubernetes.io/managed-by` on everything the operator makes.
+pub const MANAGED_BY: &str = "etcd-operator";
+/// Standard label that marks what the operator made; caches select on it.
+pub const LABEL_MANAGED_BY: &str = "app.kubernetes.io/managed-by";
+/// Standard label naming the application.
+pub const LABEL_NAME: &str = "app.kubernetes.io/name";
+/// Standard label naming the `EtcdCluster`.
+pub const LABEL_INSTANCE: &str = "app.kubernetes.io/instance";
+/// Name of the `EtcdCluster` an object belongs to; every selector uses it.
+pub const LABEL_CLUSTER: &str = "etcd-core.io/cluster";
+/// Name of the member an object belongs to.
+pub const LABEL_MEMBER: &str = "etcd-core.io/member";
+/// `voter` once a member was promoted; the PodDisruptionBudget selects it.
+pub const LABEL_ROLE: &str = "etcd-core.io/role";
+/// Value of [`LABEL_ROLE`] for a voting member.
+pub const ROLE_VOTER: &str = "voter";
+
+/// On a pod: the ticket that admits it to start on an empty disk (JSON).
+pub const ANNOTATION_TICKET: &str = "etcd-core.io/ticket";
+/// On a StatefulSet and its pods: digest of the pod template as rendered.
+pub const ANNOTATION_TEMPLATE: &str = "etcd-core.io/template";
+/// On a StatefulSet: digest of those fields of the spec that shape the pods. It
+/// tells a change the user asked for from one a new operator brings along.
+pub const ANNOTATION_SPEC: &str = "etcd-core.io/pod-spec";
+/// On a claim: the etcd cluster ID (hex) its data belongs to. Absent: no ticket
+/// was ever issued for it, so it is blank.
+pub const ANNOTATION_CLUSTER_ID: &str = "etcd-core.io/cluster-id";
+/// On a claim: the etcd member ID (hex) its data belongs to.
+pub const ANNOTATION_MEMBER_ID: &str = "etcd-core.io/member-id";
+/// On a claim: why its member left. A retired claim is never mounted again.
+pub const ANNOTATION_RETIRED: &str = "etcd-core.io/retired";

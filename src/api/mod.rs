@@ -1,0 +1,55 @@
+//! The kinds users write: types, defaults and the CEL rules the API server checks.
+//! No client and no async code lives here.
+#![allow(unreachable_pub)] // KubeSchema repeats each type in a private scope
+
+mod cluster;
+mod image;
+mod labels;
+mod options;
+mod pod_template;
+mod quantity;
+mod service;
+mod status;
+mod storage;
+
+pub use cluster::{EtcdCluster, EtcdClusterSpec};
+pub use image::{ImageSpec, PullPolicy, PullSecret};
+pub use labels::*;
+pub use options::{AutoCompactionMode, LogLevel, OptionsSpec};
+pub use pod_template::{PodMetadata, PodSpec, PodTemplate, Resources};
+pub use quantity::{Quantity, QuantityError};
+pub use service::{ServiceSpec, ServiceType};
+pub use status::{
+    BlockedBy, Bootstrap, ConditionType, EtcdClusterStatus, MemberRole, MemberStatus, Phase,
+    PlanStatus, Ticket, TicketKind,
+};
+pub use storage::{ClaimSpec, EmptyDirSpec, RetentionPolicy, StorageMedium, StorageSpec};
+
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
+    CustomResourceDefinition, JSON,
+};
+use kube::CustomResourceExt;
+
+/// The definition of `EtcdCluster`, as `etcd-operator crd` prints it and `crds/`
+/// holds it.
+///
+/// Derived from the types, plus what a derive cannot say: a new object gets
+/// `status.observedGeneration: -1`, so no tool takes it for reconciled.
+pub fn cluster_crd() -> CustomResourceDefinition {
+    let mut crd = EtcdCluster::crd();
+    for version in &mut crd.spec.versions {
+        let status = version
+            .schema
+            .as_mut()
+            .and_then(|schema| schema.open_api_v3_schema.as_mut())
+            .and_then(|root| root.properties.as_mut())
+            .and_then(|properties| properties.get_mut("status"));
+        if let Some(status) = status {
+            status.default = Some(JSON(serde_json::json!({ "observedGeneration": -1 })));
+        }
+    }
+    crd
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,280 @@
+//! What the operator found and did.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::KubeSchema;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// State of a cluster. Some of it is memory, not a mirror: `clusterID`,
+/// `nextSerial`, `bootstrap` and the members' tickets are recorded before the act
+/// they speak of, and never taken back.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct EtcdClusterStatus {
+    /// Generation of the spec this status speaks of; -1 before the first look.
+    #[serde(default = "never_observed")]
+    pub observed_generation: i64,
+    /// What is going on, in one word.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub phase: Option<Phase>,
+    /// etcd's cluster ID in hex, fixed for ever once the cluster has formed.
+    #[serde(default, rename = "clusterID", skip_serializing_if = "Option::is_none")]
+    pub cluster_id: Option<String>,
+    /// Member that leads.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub leader: Option<String>,
+    /// Version of etcd the cluster runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// Image the members run; kept when the operator's default changes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
+    /// Members there are, or 0 when asleep.
+    #[serde(default)]
+    pub replicas: i32,
+    /// Members that serve.
+    #[serde(default)]
+    pub ready_replicas: i32,
+    /// Selector of the members' pods, for /scale.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub selector: String,
+    /// Serial of the next member to be made. A serial is never used twice.
+    #[serde(default)]
+    pub next_serial: i64,
+    /// The one bootstrap of this cluster.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bootstrap: Option<Bootstrap>,
+    /// The members, by name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub members: Vec<MemberStatus>,
+    /// What is done next, and what is not being done.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plan: Option<PlanStatus>,
+    /// Conditions, by type.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
+    pub conditions: Vec<Condition>,
+}
+
+fn never_observed() -> i64 {
+    -1
+}
+
+impl Default for EtcdClusterStatus {
+    fn default() -> Self {
+        EtcdClusterStatus {
+            observed_generation: never_observed(),
+            phase: None,
+            cluster_id: None,
+            leader: None,
+            version: None,
+            image: None,
+            replicas: 0,
+            ready_replicas: 0,
+            selector: String::new(),
+            next_serial: 0,
+            bootstrap: None,
+            members: Vec::new(),
+            plan: None,
+            conditions: Vec::new(),
+        }
+    }
+}
+
+impl EtcdClusterStatus {
+    /// The line of that member, made if there is none.
+    pub fn member_mut(&mut self, name: &str) -> &mut MemberStatus {
+        let at = match self.members.iter().position(|member| member.name == name) {
+            Some(at) => at,
+            None => {
+                self.members.push(MemberStatus {
+                    name: name.to_owned(),
+                    ..MemberStatus::default()
+                });
+                self.members.len() - 1
+            }
+        };
+        &mut self.members[at]
+    }
+}
+
+/// What is going on, in one word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Phase {
+    /// Being made for the first time.
+    Creating,
+    /// As the spec says.
+    Running,
+    /// Members are joining or leaving.
+    Scaling,
+    /// Members are restarted with a new template.
+    Updating,
+    /// A member is being replaced or is not well; the cluster serves.
+    Degraded,
+    /// No quorum: the cluster does not serve.
+    Unavailable,
+    /// Replicas 0: nothing runs, the data is kept.
+    Asleep,
+    /// Waits for a human; see the condition Stalled.
+    Stalled,
+}
+
+/// The bootstrap of a cluster, recorded before any ticket of it is issued.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Bootstrap {
+    /// Counts attempts from 1; an attempt is given up only while fewer tickets
+    /// than a quorum were issued.
+    pub attempt: i32,
+    /// `--initial-cluster-token` of the attempt.
+    pub token: String,
+    /// The cluster ID that token and list amount to, in hex.
+    #[serde(rename = "clusterID")]
+    pub cluster_id: String,
+    /// Names of the members on the list.
+    #[schemars(length(max = 7))]
+    pub members: Vec<String>,
+}
+
+/// What is known of a member.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct MemberStatus {
+    /// `<cluster>-<serial>`, also its name in etcd.
+    pub name: String,
+    /// etcd's member ID in hex, once it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
+    /// What it is to the cluster.
+    #[serde(default)]
+    pub role: MemberRole,
+    /// Whether it answers and serves.
+    #[serde(default)]
+    pub healthy: bool,
+    /// Version it reports.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// The ticket it was admitted with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ticket: Option<Ticket>,
+    /// Why it is not well, or what it waits for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+}
+
+/// What a member is to the cluster.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum MemberRole {
+    /// Not a member yet: its pod is being made, or waits for its ticket.
+    #[default]
+    Candidate,
+    /// Receives the log, does not vote.
+    Learner,
+    /// Votes.
+    Voter,
+    /// No longer a member; what is left of it is being cleared away.
+    Removed,
+}
+
+/// A permission to start on an empty disk, recorded before it is handed out. A
+/// member ID gets one, ever.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Ticket {
+    /// Which kind.
+    pub kind: TicketKind,
+    /// UID of the pod it was made out to.
+    #[serde(rename = "podUID")]
+    pub pod_uid: String,
+    /// Member ID it was made out for, in hex.
+    #[serde(rename = "memberID")]
+    pub member_id: String,
+}
+
+/// Kinds of tickets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum TicketKind {
+    /// Form a new cluster together with the others on the list.
+    Bootstrap,
+    /// Join the cluster as the member that was added.
+    Join,
+}
+
+/// What is done next, and what is not being done.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PlanStatus {
+    /// The next step, from a closed set; `None` when there is nothing to do.
+    pub step: String,
+    /// Why, in a sentence.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub reason: String,
+    /// What is not being done, and which guard holds it back.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["guard".into()]))]
+    pub blocked_by: Vec<BlockedBy>,
+}
+
+/// A guard and what it holds back.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct BlockedBy {
+    /// The guard, from a closed set.
+    pub guard: String,
+    /// What it holds back and what would lift it.
+    pub message: String,
+}
+
+/// Types of conditions. The first three are what kstatus reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ConditionType {
+    /// The cluster is as the spec says.
+    Ready,
+    /// The operator is working towards that.
+    Reconciling,
+    /// It cannot go on without a human.
+    Stalled,
+    /// A quorum serves.
+    Available,
+    /// It serves with a member missing or not well.
+    Degraded,
+    /// So many members lost their data that a quorum cannot come back.
+    QuorumLost,
+    /// A newer operator would render the pods differently; taken with the next
+    /// planned restart.
+    UpdatePending,
+    /// `spec.paused` is set.
+    Paused,
+}
+
+impl ConditionType {
+    /// Every type, in the order they are listed in status.
+    pub const ALL: [ConditionType; 8] = [
+        ConditionType::Ready,
+        ConditionType::Reconciling,
+        ConditionType::Stalled,
+        ConditionType::Available,
+        ConditionType::Degraded,
+        ConditionType::QuorumLost,
+        ConditionType::UpdatePending,
+        ConditionType::Paused,
+    ];
+
+    /// The condition's `type`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            ConditionType::Ready => "Ready",
+            ConditionType::Reconciling => "Reconciling",
+            ConditionType::Stalled => "Stalled",
+            ConditionType::Available => "Available",
+            ConditionType::Degraded => "Degraded",
+            ConditionType::QuorumLost => "QuorumLost",
+            ConditionType::UpdatePending => "UpdatePending",
+            ConditionType::Paused => "Paused",
+        }
+    }
+}

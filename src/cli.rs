@@ -1,0 +1,169 @@
+//! The command line: `etcd-operator run | admit | install | crd | rbac`.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use anyhow::Context as _;
+use clap::{Parser, Subcommand};
+use kube::{Client, Config};
+use tracing_subscriber::EnvFilter;
+
+use crate::{
+    admit::{self, Admission},
+    api,
+    controller::{self, Options},
+    render::Settings,
+};
+
+/// Runs etcd clusters on Kubernetes.
+#[derive(Debug, Parser)]
+#[command(name = "etcd-operator", version, about)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the operator.
+    Run(Run),
+    /// In a member's pod: decide whether the member may start, then start it.
+    Admit(Admit),
+    /// Copy this program into a directory: what the pods' init container does.
+    Install {
+        /// The directory.
+        dir: PathBuf,
+    },
+    /// Print the CustomResourceDefinitions.
+    Crd,
+    /// Print the rights the operator needs, as JSON.
+    Rbac,
+}
+
+#[derive(Debug, clap::Args)]
+struct Run {
+    /// Namespaces to serve, comma separated; all if left out.
+    #[arg(
+        long,
+        env = "WATCH_NAMESPACES",
+        value_delimiter = ',',
+        default_value = ""
+    )]
+    watch_namespaces: Vec<String>,
+    /// Image of members whose spec names none.
+    #[arg(long, env = "ETCD_IMAGE")]
+    etcd_image: Option<String>,
+    /// Image of this operator, for the members' init container.
+    #[arg(long, env = "OPERATOR_IMAGE")]
+    operator_image: String,
+    /// Address of /metrics, /healthz and /readyz.
+    #[arg(long, env = "LISTEN_ADDRESS", default_value = "0.0.0.0:8080")]
+    listen_address: SocketAddr,
+    /// Elect a leader among replicas of the operator.
+    #[arg(long, env = "LEADER_ELECTION", default_value_t = true, action = clap::ArgAction::Set)]
+    leader_election: bool,
+    /// Name of the Lease.
+    #[arg(long, env = "LEASE_NAME", default_value = "etcd-operator")]
+    lease_name: String,
+    /// Namespace of the Lease.
+    #[arg(long, env = "POD_NAMESPACE", default_value = "default")]
+    pod_namespace: String,
+    /// Who this replica is.
+    #[arg(long, env = "POD_NAME", default_value = "etcd-operator")]
+    pod_name: String,
+    /// Clusters reconciled at a time.
+    #[arg(long, env = "CONCURRENCY", default_value_t = 16)]
+    concurrency: u16,
+}
+
+#[derive(Debug, clap::Args)]
+struct Admit {
+    /// etcd's data directory.
+    #[arg(long)]
+    data_dir: PathBuf,
+    /// UID of this pod.
+    #[arg(long, env = admit::POD_UID)]
+    pod_uid: String,
+    /// etcd and its flags.
+    #[arg(last = true, required = true)]
+    command: Vec<String>,
+}
+
+impl Cli {
+    /// Does what the command line says.
+    pub fn run(self) -> anyhow::Result<()> {
+        match self.command {
+            Command::Run(run) => {
+                log();
+                runtime(true)?.block_on(run.start())
+            }
+            Command::Admit(args) => {
+                log();
+                let admission = Admission::of_this_pod(args.data_dir, args.pod_uid, args.command);
+                Ok(runtime(false)?.block_on(admit::admit(admission))?)
+            }
+            Command::Install { dir } => Ok(admit::install(&dir)?),
+            Command::Crd => {
+                print!("{}", crd_yaml()?);
+                Ok(())
+            }
+            Command::Rbac => {
+                println!("{}", serde_json::to_string_pretty(controller::rules())?);
+                Ok(())
+            }
+        }
+    }
+}
+
+/// The CustomResourceDefinitions as YAML, as `crds/` holds them.
+pub fn crd_yaml() -> anyhow::Result<String> {
+    // By way of JSON: what the API server will read, and nothing else.
+    let crd = serde_json::to_value(api::cluster_crd())?;
+    serde_saphyr::to_string(&crd).context("the CustomResourceDefinition as YAML")
+}
+
+impl Run {
+    async fn start(self) -> anyhow::Result<()> {
+        let config = Config::infer().await.context("no way to the API server")?;
+        let client = Client::try_from(config).context("no way to the API server")?;
+        let namespaces: Vec<String> = self
+            .watch_namespaces
+            .into_iter()
+            .filter(|name| !name.is_empty())
+            .collect();
+        let options = Options {
+            namespaces,
+            settings: Settings {
+                default_image: self
+                    .etcd_image
+                    .unwrap_or_else(|| self.operator_image.clone()),
+                operator_image: self.operator_image,
+            },
+            listen: self.listen_address,
+            lease_namespace: self.leader_election.then_some(self.pod_namespace),
+            lease_name: self.lease_name,
+            identity: self.pod_name,
+            concurrency: self.concurrency,
+        };
+        Ok(controller::run(client, options).await?)
+    }
+}
+
+fn runtime(threads: bool) -> std::io::Result<tokio::runtime::Runtime> {
+    let mut builder = if threads {
+        tokio::runtime::Builder::new_multi_thread()
+    } else {
+        tokio::runtime::Builder::new_current_thread()
+    };
+    builder.enable_all().build()
+}
+
+/// JSON lines on stderr, level by `RUST_LOG`.
+fn log() {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt()
+        .json()
+        .flatten_event(true)
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .init();
+}

@@ -1,0 +1,144 @@
+//! Wiring: streams in, reconciles out, one leader among the operator's replicas.
+
+mod lease;
+mod metrics;
+mod rbac;
+mod reconcile;
+mod server;
+mod streams;
+
+pub use lease::{Lease, LeaseError};
+pub use metrics::Metrics;
+pub use rbac::{Rule, rules};
+pub use server::Health;
+
+use std::{net::SocketAddr, sync::Arc};
+
+use kube::{Client, runtime::events::Recorder};
+use tracing::{error, info};
+
+use crate::{apply::Applier, observe::Probe, render::Settings};
+
+/// How the operator runs.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Namespaces it serves; empty: all of them.
+    pub namespaces: Vec<String>,
+    /// What it brings to every cluster.
+    pub settings: Settings,
+    /// Where metrics and health are served.
+    pub listen: SocketAddr,
+    /// Namespace of the Lease; `None`: no leader election, this is the only operator.
+    pub lease_namespace: Option<String>,
+    /// Name of the Lease.
+    pub lease_name: String,
+    /// Who this is, for the Lease and for events.
+    pub identity: String,
+    /// Clusters reconciled at a time.
+    pub concurrency: u16,
+}
+
+/// Why the operator ended.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The API server's client could not be set up.
+    #[error("cannot reach the API server: {0}")]
+    Client(#[from] Box<kube::Error>),
+    /// The HTTP port could not be served.
+    #[error("cannot serve {address}: {source}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// How it failed.
+        source: std::io::Error,
+    },
+    /// Leadership was lost, or could not be sought.
+    #[error(transparent)]
+    Lease(#[from] LeaseError),
+}
+
+/// What every reconcile shares.
+pub(crate) struct Context {
+    pub(crate) client: Client,
+    pub(crate) applier: Applier,
+    pub(crate) recorder: Recorder,
+    pub(crate) metrics: Metrics,
+    pub(crate) settings: Settings,
+}
+
+/// Runs until a signal, or until leadership is lost.
+///
+/// A process that has lost its Lease must not write any more, and cannot know what it
+/// had in flight: the caller exits at once.
+pub async fn run(client: Client, options: Options) -> Result<(), RunError> {
+    let metrics = Metrics::default();
+    let health = Health::default();
+    server::serve(options.listen, metrics.clone(), health.clone())
+        .await
+        .map_err(|source| RunError::Listen {
+            address: options.listen,
+            source,
+        })?;
+    info!(address = %options.listen, "serves /metrics, /healthz and /readyz");
+    health.set_ready(true); // a standby is ready: it is there to take over
+
+    let lease = match &options.lease_namespace {
+        Some(namespace) => {
+            let lease = Lease::new(
+                client.clone(),
+                namespace,
+                &options.lease_name,
+                &options.identity,
+            );
+            tokio::select! {
+                held = lease.acquire() => held?,
+                () = stopped() => return Ok(()),
+            }
+            info!(
+                lease = options.lease_name,
+                identity = options.identity,
+                "leads"
+            );
+            Some(lease)
+        }
+        None => None,
+    };
+    metrics.set_leader(true);
+    let probe = Probe::default();
+    let context = Arc::new(Context {
+        applier: Applier::new(client.clone(), probe.clone(), options.settings.clone()),
+        recorder: Recorder::new(client.clone(), reconcile::reporter(&options.identity)),
+        client,
+        metrics,
+        settings: options.settings.clone(),
+    });
+    let work = streams::run(context, probe, options.clone());
+    let Some(lease) = lease else {
+        work.await;
+        return Ok(());
+    };
+    tokio::select! {
+        () = work => {
+            // The next leader need not wait for the Lease to run out.
+            if let Err(error) = lease.release().await {
+                error!(%error, "could not release the Lease");
+            }
+            Ok(())
+        }
+        error = lease.keep() => Err(error.into()),
+    }
+}
+
+/// Ends with SIGTERM or SIGINT.
+async fn stopped() {
+    use tokio::signal::unix::{SignalKind, signal};
+    match signal(SignalKind::terminate()) {
+        Ok(mut terminate) => {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = tokio::signal::ctrl_c() => {}
+            }
+        }
+        Err(error) => error!(%error, "cannot listen for SIGTERM"),
+    }
+}

@@ -1,0 +1,61 @@
+//! The rights the operator's calls need, and no more. The chart's rules are checked
+//! against this table.
+
+/// Verbs on resources of one API group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Rule {
+    /// API group; empty for the core group.
+    pub group: &'static str,
+    /// Resource, with its subresource if one is meant.
+    pub resource: &'static str,
+    /// Verbs.
+    pub verbs: &'static [&'static str],
+    /// Whether it is needed only in the operator's own namespace.
+    pub own_namespace: bool,
+}
+
+const fn rule(group: &'static str, resource: &'static str, verbs: &'static [&'static str]) -> Rule {
+    Rule {
+        group,
+        resource,
+        verbs,
+        own_namespace: false,
+    }
+}
+
+const RULES: &[Rule] = &[
+    rule("etcd-core.io", "etcdclusters", &["get", "list", "watch"]),
+    rule("etcd-core.io", "etcdclusters/status", &["patch"]),
+    // Owner references that block deletion ask for this where OwnerReferencesPermissionEnforcement is on.
+    rule("etcd-core.io", "etcdclusters/finalizers", &["update"]),
+    rule(
+        "apps",
+        "statefulsets",
+        &["get", "list", "watch", "create", "patch", "delete"],
+    ),
+    rule("", "pods", &["list", "watch", "patch", "delete"]),
+    rule(
+        "",
+        "persistentvolumeclaims",
+        &["get", "list", "watch", "create", "patch", "delete"],
+    ),
+    rule("", "services", &["get", "list", "watch", "create", "patch"]),
+    rule(
+        "policy",
+        "poddisruptionbudgets",
+        &["get", "list", "watch", "create", "patch"],
+    ),
+    rule("events.k8s.io", "events", &["create", "patch"]),
+    Rule {
+        group: "coordination.k8s.io",
+        resource: "leases",
+        verbs: &["get", "create", "update"],
+        own_namespace: true,
+    },
+];
+
+/// Every right the operator's calls need.
+pub fn rules() -> &'static [Rule] {
+    RULES
+}

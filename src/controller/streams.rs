@@ -1,0 +1,148 @@
+//! Watches: one set of caches and one controller per namespace that is served, or one
+//! for all.
+
+use std::{fmt::Debug, hash::Hash, sync::Arc, time::Duration};
+
+use futures::{StreamExt, future::join_all, stream::BoxStream};
+use k8s_openapi::{
+    NamespaceResourceScope,
+    api::{
+        apps::v1::StatefulSet,
+        core::v1::{PersistentVolumeClaim, Pod, Service},
+        policy::v1::PodDisruptionBudget,
+    },
+};
+use kube::{
+    Api, Client, Resource, ResourceExt,
+    core::DeserializeGuard,
+    runtime::{
+        Config, Controller, WatchStreamExt,
+        reflector::{self, ObjectRef, Store},
+        watcher,
+    },
+};
+use serde::de::DeserializeOwned;
+use tracing::{info, warn};
+
+use crate::{
+    api::{EtcdCluster, LABEL_CLUSTER},
+    observe::{Caches, Observer, Probe, managed},
+};
+
+use super::{Context, Options, reconcile, stopped};
+
+/// What the controller watches: an object that cannot be read must not end the watch.
+pub(super) type Guarded = DeserializeGuard<EtcdCluster>;
+
+/// Runs the controllers until a signal.
+pub(super) async fn run(context: Arc<Context>, probe: Probe, options: Options) {
+    let scopes: Vec<Option<String>> = if options.namespaces.is_empty() {
+        vec![None]
+    } else {
+        options.namespaces.iter().cloned().map(Some).collect()
+    };
+    let controllers = scopes.into_iter().map(|namespace| {
+        let context = Arc::clone(&context);
+        let probe = probe.clone();
+        async move {
+            info!(
+                namespace = namespace.as_deref().unwrap_or("*"),
+                "watches EtcdClusters"
+            );
+            controller(context, probe, namespace.as_deref(), options.concurrency).await;
+        }
+    });
+    join_all(controllers).await;
+}
+
+fn api<K>(client: &Client, namespace: Option<&str>) -> Api<K>
+where
+    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
+{
+    match namespace {
+        Some(namespace) => Api::namespaced(client.clone(), namespace),
+        None => Api::all(client.clone()),
+    }
+}
+
+async fn controller(
+    context: Arc<Context>,
+    probe: Probe,
+    namespace: Option<&str>,
+    concurrency: u16,
+) {
+    let client = &context.client;
+    let (sets, set_stream) = watch::<StatefulSet>(client, namespace);
+    let (pods, pod_stream) = watch::<Pod>(client, namespace);
+    let (claims, claim_stream) = watch::<PersistentVolumeClaim>(client, namespace);
+    let (services, service_stream) = watch::<Service>(client, namespace);
+    let (budgets, budget_stream) = watch::<PodDisruptionBudget>(client, namespace);
+    let caches = Caches {
+        client: client.clone(),
+        stateful_sets: sets,
+        pods,
+        claims,
+        services,
+        budgets,
+    };
+    let worker = Arc::new(reconcile::Worker {
+        context: Arc::clone(&context),
+        observer: Observer::new(caches, probe),
+    });
+    let clusters: Api<Guarded> = api(client, namespace);
+    Controller::new(clusters, watcher::Config::default())
+        .with_config(
+            Config::default()
+                .concurrency(concurrency)
+                .debounce(Duration::from_millis(20)),
+        )
+        .watches_stream(set_stream, owner)
+        .watches_stream(pod_stream, owner)
+        .watches_stream(claim_stream, owner)
+        .watches_stream(service_stream, owner)
+        .watches_stream(budget_stream, owner)
+        .graceful_shutdown_on(stopped())
+        .run(reconcile::reconcile, reconcile::error_policy, worker)
+        .for_each(async |result| {
+            if let Err(error) = result {
+                warn!(%error, "reconcile");
+            }
+        })
+        .await;
+}
+
+/// A cache of everything of one kind that the operator made, and the stream that
+/// fills it.
+fn watch<K>(
+    client: &Client,
+    namespace: Option<&str>,
+) -> (Store<K>, BoxStream<'static, Result<K, watcher::Error>>)
+where
+    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+        + Clone
+        + Debug
+        + DeserializeOwned
+        + Send
+        + Sync
+        + 'static,
+    K::DynamicType: Hash + Eq,
+{
+    let (reader, writer) = reflector::store::<K>();
+    let config = watcher::Config::default().labels(&managed());
+    let stream = watcher(api::<K>(client, namespace), config)
+        .default_backoff()
+        .modify(|object| object.managed_fields_mut().clear())
+        .reflect(writer)
+        .touched_objects()
+        .boxed();
+    (reader, stream)
+}
+
+/// The cluster an object belongs to, by its label.
+fn owner<K>(object: K) -> Option<ObjectRef<Guarded>>
+where
+    K: Resource<DynamicType = ()>,
+{
+    let cluster = object.labels().get(LABEL_CLUSTER)?;
+    Some(ObjectRef::new(cluster).within(&object.namespace()?))
+}

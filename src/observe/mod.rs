@@ -1,0 +1,190 @@
+//! The world as plain data: what the API server holds of a cluster and what its
+//! members say. Everything after this folder works on [`Observed`] alone.
+
+mod members;
+mod objects;
+mod probe;
+
+pub(crate) use objects::managed;
+pub use objects::{Caches, ObserveError, Source};
+pub use probe::{Probe, ProbeError};
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use k8s_openapi::api::{core::v1::Service, policy::v1::PodDisruptionBudget};
+
+use crate::{admission::Report, api::EtcdCluster};
+
+/// Everything known of one cluster at one time.
+#[derive(Clone, Debug, Default)]
+pub struct Observed {
+    /// The headless Service.
+    pub peer_service: Option<Service>,
+    /// The Service clients use.
+    pub client_service: Option<Service>,
+    /// The PodDisruptionBudget.
+    pub disruption_budget: Option<PodDisruptionBudget>,
+    /// Objects of each member, by member name.
+    pub members: BTreeMap<String, MemberObjects>,
+    /// Claims whose members have left; never mounted again.
+    pub retired_claims: Vec<String>,
+    /// Objects in the way: they bear our names and labels, but belong to a former
+    /// `EtcdCluster` of this name.
+    pub foreign: Vec<String>,
+    /// etcd's member list by a linearizable read; `None` without a quorum.
+    pub membership: Option<Membership>,
+}
+
+/// What there is of one member in Kubernetes.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct MemberObjects {
+    /// Its StatefulSet.
+    pub stateful_set: Option<StatefulSetSeen>,
+    /// Its pod.
+    pub pod: Option<PodSeen>,
+    /// Its claim.
+    pub claim: Option<ClaimSeen>,
+}
+
+/// A StatefulSet of ours.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct StatefulSetSeen {
+    /// Its UID.
+    pub uid: String,
+    /// `spec.replicas`, 0 or 1.
+    pub replicas: i32,
+    /// Digest of its pod template, as rendered.
+    pub template: String,
+    /// Digest of the part of the spec it was rendered from.
+    pub pod_spec: String,
+    /// Whether its template bears the label of a voter.
+    pub voter: bool,
+    /// Whether it is being deleted.
+    pub deleting: bool,
+}
+
+/// A pod of ours.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct PodSeen {
+    /// Its UID.
+    pub uid: String,
+    /// Its resourceVersion, a precondition of acts on it.
+    pub resource_version: String,
+    /// Its IP address, once it has one.
+    pub ip: Option<String>,
+    /// When it was made.
+    pub created: Option<Timestamp>,
+    /// Digest of the template it was made from.
+    pub template: String,
+    /// Whether it bears the label of a voter.
+    pub voter: bool,
+    /// Whether it bears a ticket.
+    pub ticketed: bool,
+    /// Whether the kubelet calls it ready.
+    pub ready: bool,
+    /// Whether it is being deleted.
+    pub deleting: bool,
+    /// Why it does not run, if Kubernetes says so: `Unschedulable: ...`, `ErrImagePull: ...`.
+    pub trouble: Option<String>,
+    /// What `admit` says, while it waits.
+    pub report: Option<Report>,
+    /// What etcd says, while it runs.
+    pub etcd: Option<EtcdSeen>,
+}
+
+/// A claim of ours.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ClaimSeen {
+    /// Its UID.
+    pub uid: String,
+    /// Cluster ID its data belongs to; `None`: blank.
+    pub cluster_id: Option<u64>,
+    /// Member ID its data belongs to.
+    pub member_id: Option<u64>,
+    /// What it asks for, as written.
+    pub size: String,
+    /// Whether the cluster owns it, so that it goes when the cluster goes.
+    pub owned: bool,
+    /// Whether it is being deleted.
+    pub deleting: bool,
+}
+
+/// What a running etcd says of itself.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct EtcdSeen {
+    /// Its member ID.
+    pub member_id: u64,
+    /// Its cluster ID.
+    pub cluster_id: u64,
+    /// Its version.
+    pub version: String,
+    /// Member ID of the leader it knows; 0 for none.
+    pub leader: u64,
+    /// Whether it is a learner.
+    pub learner: bool,
+    /// Its Raft term.
+    pub raft_term: u64,
+    /// Index of its last log entry.
+    pub raft_index: u64,
+    /// Index of the last entry it applied.
+    pub raft_applied: u64,
+    /// Whether it answers its own health check: readiness for a voter, liveness
+    /// for a learner.
+    pub serving: bool,
+    /// Alarms and errors it names.
+    pub errors: Vec<String>,
+}
+
+/// etcd's own view of who belongs to the cluster.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Membership {
+    /// The cluster ID.
+    pub cluster_id: u64,
+    /// The members.
+    pub members: Vec<EtcdMember>,
+}
+
+/// A line of etcd's member list.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct EtcdMember {
+    /// Member ID.
+    pub id: u64,
+    /// Its name; empty until it has started once.
+    pub name: String,
+    /// Its peer URLs.
+    pub peer_urls: Vec<String>,
+    /// Whether it is a learner.
+    pub learner: bool,
+}
+
+/// Reads the world around one cluster.
+#[derive(Clone)]
+pub struct Observer {
+    caches: Caches,
+    probe: Probe,
+}
+
+impl Observer {
+    /// An observer over these caches.
+    pub fn new(caches: Caches, probe: Probe) -> Self {
+        Observer { caches, probe }
+    }
+
+    /// Looks at everything that belongs to `cluster`. [`Source::Live`] asks the API
+    /// server; both ask the members.
+    pub async fn observe(
+        &self,
+        cluster: &EtcdCluster,
+        source: Source,
+    ) -> Result<Observed, ObserveError> {
+        let mut observed = self.caches.read(cluster, source).await?;
+        members::ask(&self.probe, &mut observed).await;
+        Ok(observed)
+    }
+
+    /// The way to the members.
+    pub fn probe(&self) -> &Probe {
+        &self.probe
+    }
+}

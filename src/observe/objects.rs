@@ -1,0 +1,355 @@
+//! Reads a cluster's objects, from watched caches or from the API server itself.
+
+use std::{fmt::Debug, hash::Hash, sync::Arc};
+
+use k8s_openapi::{
+    NamespaceResourceScope,
+    api::{
+        apps::v1::StatefulSet,
+        core::v1::{PersistentVolumeClaim, Pod, Service},
+        policy::v1::PodDisruptionBudget,
+    },
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+};
+use kube::{Api, Client, Resource, ResourceExt, api::ListParams, runtime::reflector::Store};
+use serde::de::DeserializeOwned;
+
+use crate::{
+    api::{
+        ANNOTATION_CLUSTER_ID, ANNOTATION_MEMBER_ID, ANNOTATION_RETIRED, ANNOTATION_SPEC,
+        ANNOTATION_TEMPLATE, ANNOTATION_TICKET, EtcdCluster, LABEL_CLUSTER, LABEL_MANAGED_BY,
+        LABEL_MEMBER, LABEL_ROLE, MANAGED_BY, ROLE_VOTER,
+    },
+    identity,
+};
+
+use super::{ClaimSeen, Observed, PodSeen, StatefulSetSeen};
+
+/// Where to read from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// The watched caches: cheap, and possibly behind.
+    Cache,
+    /// The API server, before anything is changed.
+    Live,
+}
+
+/// Why the world could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ObserveError {
+    /// The API server did not answer, or refused.
+    #[error("cannot list {kind}: {source}")]
+    List {
+        /// Kind of the objects.
+        kind: &'static str,
+        /// How it failed.
+        source: Box<kube::Error>,
+    },
+}
+
+/// The caches of everything the operator makes, and the client behind them.
+#[derive(Clone)]
+pub struct Caches {
+    /// For live reads.
+    pub client: Client,
+    /// StatefulSets.
+    pub stateful_sets: Store<StatefulSet>,
+    /// Pods.
+    pub pods: Store<Pod>,
+    /// Claims.
+    pub claims: Store<PersistentVolumeClaim>,
+    /// Services.
+    pub services: Store<Service>,
+    /// PodDisruptionBudgets.
+    pub budgets: Store<PodDisruptionBudget>,
+}
+
+/// Label selector of everything the operator makes.
+pub(crate) fn managed() -> String {
+    format!("{LABEL_MANAGED_BY}={MANAGED_BY}")
+}
+
+impl Caches {
+    /// Everything of one cluster, without what its members say.
+    pub(super) async fn read(
+        &self,
+        cluster: &EtcdCluster,
+        source: Source,
+    ) -> Result<Observed, ObserveError> {
+        let reader = Reader {
+            client: &self.client,
+            cluster,
+            source,
+        };
+        let sets = reader.read("StatefulSets", &self.stateful_sets).await?;
+        let pods = reader.read("Pods", &self.pods).await?;
+        let claims = reader.read("PersistentVolumeClaims", &self.claims).await?;
+        let services = reader.read("Services", &self.services).await?;
+        let budgets = reader.read("PodDisruptionBudgets", &self.budgets).await?;
+        Ok(assemble(
+            cluster, &sets, &pods, &claims, &services, &budgets,
+        ))
+    }
+}
+
+struct Reader<'a> {
+    client: &'a Client,
+    cluster: &'a EtcdCluster,
+    source: Source,
+}
+
+impl Reader<'_> {
+    async fn read<K>(
+        &self,
+        kind: &'static str,
+        store: &Store<K>,
+    ) -> Result<Vec<Arc<K>>, ObserveError>
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+            + Clone
+            + Debug
+            + DeserializeOwned
+            + 'static,
+        K::DynamicType: Hash + Eq,
+    {
+        let name = self.cluster.name_any();
+        let namespace = self.cluster.namespace().unwrap_or_default();
+        match self.source {
+            Source::Cache => Ok(store
+                .state()
+                .into_iter()
+                .filter(|object| {
+                    let meta = object.meta();
+                    meta.namespace.as_deref() == Some(&namespace)
+                        && label(meta, LABEL_CLUSTER) == Some(&name)
+                })
+                .collect()),
+            Source::Live => {
+                let api: Api<K> = Api::namespaced(self.client.clone(), &namespace);
+                let selector = format!("{},{LABEL_CLUSTER}={name}", managed());
+                let list = api.list(&ListParams::default().labels(&selector)).await;
+                let list = list.map_err(|source| ObserveError::List {
+                    kind,
+                    source: Box::new(source),
+                })?;
+                Ok(list.items.into_iter().map(Arc::new).collect())
+            }
+        }
+    }
+}
+
+fn label<'a>(meta: &'a ObjectMeta, name: &str) -> Option<&'a String> {
+    meta.labels.as_ref()?.get(name)
+}
+
+fn annotation<'a>(meta: &'a ObjectMeta, name: &str) -> Option<&'a String> {
+    meta.annotations.as_ref()?.get(name)
+}
+
+fn owned_by(meta: &ObjectMeta, uid: Option<&str>) -> bool {
+    let owners = meta.owner_references.as_deref().unwrap_or_default();
+    owners
+        .iter()
+        .any(|owner| owner.controller == Some(true) && Some(owner.uid.as_str()) == uid)
+}
+
+/// Joins a cluster's objects by member.
+fn assemble(
+    cluster: &EtcdCluster,
+    sets: &[Arc<StatefulSet>],
+    pods: &[Arc<Pod>],
+    claims: &[Arc<PersistentVolumeClaim>],
+    services: &[Arc<Service>],
+    budgets: &[Arc<PodDisruptionBudget>],
+) -> Observed {
+    let uid = cluster.metadata.uid.as_deref();
+    let name = cluster.name_any();
+    let mut observed = Observed::default();
+    let mut set_uids = Vec::new();
+    for set in sets {
+        let meta = &set.metadata;
+        if !owned_by(meta, uid) {
+            observed
+                .foreign
+                .push(format!("StatefulSet {}", set.name_any()));
+            continue;
+        }
+        let Some(member) = member_of(&name, meta) else {
+            continue;
+        };
+        let uid = meta.uid.clone().unwrap_or_default();
+        set_uids.push(uid.clone());
+        let spec = set.spec.as_ref();
+        let template = spec.and_then(|spec| spec.template.metadata.as_ref());
+        observed.members.entry(member).or_default().stateful_set = Some(StatefulSetSeen {
+            uid,
+            replicas: spec.and_then(|spec| spec.replicas).unwrap_or(1),
+            template: annotation(meta, ANNOTATION_TEMPLATE)
+                .cloned()
+                .unwrap_or_default(),
+            pod_spec: annotation(meta, ANNOTATION_SPEC)
+                .cloned()
+                .unwrap_or_default(),
+            voter: template
+                .and_then(|meta| label(meta, LABEL_ROLE))
+                .map(String::as_str)
+                == Some(ROLE_VOTER),
+            deleting: meta.deletion_timestamp.is_some(),
+        });
+    }
+    for pod in pods {
+        let Some(member) = member_of(&name, &pod.metadata) else {
+            continue;
+        };
+        // Pods of a StatefulSet that is gone still count: a member is not cleared
+        // away before its pod has stopped.
+        observed.members.entry(member).or_default().pod = Some(pod_seen(pod));
+    }
+    for claim in claims {
+        let meta = &claim.metadata;
+        let Some(member) = member_of(&name, meta) else {
+            continue;
+        };
+        let owners = meta.owner_references.as_deref().unwrap_or_default();
+        if owners.iter().any(|owner| Some(owner.uid.as_str()) != uid) {
+            observed
+                .foreign
+                .push(format!("PersistentVolumeClaim {}", claim.name_any()));
+        } else if annotation(meta, ANNOTATION_RETIRED).is_some() {
+            observed.retired_claims.push(claim.name_any());
+        } else {
+            observed.members.entry(member).or_default().claim = Some(claim_seen(claim, uid));
+        }
+    }
+    for service in services {
+        if !owned_by(&service.metadata, uid) {
+            observed
+                .foreign
+                .push(format!("Service {}", service.name_any()));
+        } else if service.name_any() == identity::peer_service(&name) {
+            observed.peer_service = Some(Service::clone(service));
+        } else if service.name_any() == identity::client_service(&name) {
+            observed.client_service = Some(Service::clone(service));
+        }
+    }
+    for budget in budgets {
+        if !owned_by(&budget.metadata, uid) {
+            observed
+                .foreign
+                .push(format!("PodDisruptionBudget {}", budget.name_any()));
+        } else {
+            observed.disruption_budget = Some(PodDisruptionBudget::clone(budget));
+        }
+    }
+    observed
+}
+
+fn member_of(cluster: &str, meta: &ObjectMeta) -> Option<String> {
+    let member = label(meta, LABEL_MEMBER)?;
+    identity::member_serial(cluster, member).map(|_| member.clone())
+}
+
+fn claim_seen(claim: &PersistentVolumeClaim, uid: Option<&str>) -> ClaimSeen {
+    let meta = &claim.metadata;
+    let id = |name| annotation(meta, name).and_then(|text| identity::parse_hex(text));
+    let requests = claim
+        .spec
+        .as_ref()
+        .and_then(|spec| spec.resources.as_ref())
+        .and_then(|resources| resources.requests.as_ref());
+    ClaimSeen {
+        uid: meta.uid.clone().unwrap_or_default(),
+        cluster_id: id(ANNOTATION_CLUSTER_ID),
+        member_id: id(ANNOTATION_MEMBER_ID),
+        size: requests
+            .and_then(|requests| requests.get("storage"))
+            .map(|quantity| quantity.0.clone())
+            .unwrap_or_default(),
+        owned: owned_by(meta, uid),
+        deleting: meta.deletion_timestamp.is_some(),
+    }
+}
+
+fn pod_seen(pod: &Pod) -> PodSeen {
+    let meta = &pod.metadata;
+    let status = pod.status.as_ref();
+    let ready = status
+        .and_then(|status| status.conditions.as_ref())
+        .is_some_and(|all| all.iter().any(|c| c.type_ == "Ready" && c.status == "True"));
+    PodSeen {
+        uid: meta.uid.clone().unwrap_or_default(),
+        resource_version: meta.resource_version.clone().unwrap_or_default(),
+        ip: status.and_then(|status| status.pod_ip.clone()),
+        created: meta.creation_timestamp.as_ref().map(|time| time.0),
+        template: annotation(meta, ANNOTATION_TEMPLATE)
+            .cloned()
+            .unwrap_or_default(),
+        voter: label(meta, LABEL_ROLE).map(String::as_str) == Some(ROLE_VOTER),
+        ticketed: annotation(meta, ANNOTATION_TICKET).is_some(),
+        ready,
+        deleting: meta.deletion_timestamp.is_some(),
+        trouble: trouble(pod),
+        report: None,
+        etcd: None,
+    }
+}
+
+/// Why a pod does not run, as Kubernetes tells it.
+fn trouble(pod: &Pod) -> Option<String> {
+    let status = pod.status.as_ref()?;
+    let say = |reason: &str, message: Option<&String>| match message {
+        Some(message) if !message.is_empty() => format!("{reason}: {message}"),
+        _ => reason.to_owned(),
+    };
+    let conditions = status.conditions.as_deref().unwrap_or_default();
+    if let Some(c) = conditions
+        .iter()
+        .find(|c| c.type_ == "PodScheduled" && c.status == "False")
+    {
+        return Some(say(
+            c.reason.as_deref().unwrap_or("Unschedulable"),
+            c.message.as_ref(),
+        ));
+    }
+    let containers = status
+        .init_container_statuses
+        .iter()
+        .chain(status.container_statuses.iter())
+        .flatten();
+    for container in containers {
+        let state = container.state.as_ref();
+        if let Some(waiting) = state.and_then(|state| state.waiting.as_ref()) {
+            let reason = waiting.reason.as_deref().unwrap_or_default();
+            if !matches!(reason, "" | "PodInitializing" | "ContainerCreating") {
+                return Some(say(reason, waiting.message.as_ref()));
+            }
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn o21_objects_of_a_former_cluster_of_this_name_are_foreign() {
+        let cluster: EtcdCluster = serde_json::from_value(serde_json::json!({
+            "apiVersion": "etcd-core.io/v1alpha1", "kind": "EtcdCluster",
+            "metadata": {"name": "demo", "namespace": "n", "uid": "new"}, "spec": {}
+        }))
+        .unwrap();
+        let set: StatefulSet = serde_json::from_value(serde_json::json!({
+            "metadata": {
+                "name": "demo-0", "uid": "s",
+                "labels": {"etcd-core.io/cluster": "demo", "etcd-core.io/member": "demo-0"},
+                "ownerReferences": [{"apiVersion": "etcd-core.io/v1alpha1", "kind": "EtcdCluster",
+                    "name": "demo", "uid": "old", "controller": true}]
+            }
+        }))
+        .unwrap();
+        let observed = assemble(&cluster, &[Arc::new(set)], &[], &[], &[], &[]);
+        assert_eq!(observed.foreign, ["StatefulSet demo-0"]);
+        assert!(observed.members.is_empty());
+    }
+}

@@ -1,0 +1,165 @@
+//! How members are asked: etcd's gRPC on the client port, plain HTTP on the metrics
+//! port, each with a deadline.
+
+use std::{net::IpAddr, time::Duration};
+
+use bytes::Bytes;
+use etcd_proto::etcdserverpb::{
+    MemberListRequest, StatusRequest, StatusResponse, cluster_client::ClusterClient,
+    maintenance_client::MaintenanceClient,
+};
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper::StatusCode;
+use hyper_util::{
+    client::legacy::{Client, connect::HttpConnector},
+    rt::TokioExecutor,
+};
+use tonic::transport::{Channel, Endpoint};
+
+use crate::{
+    admission::{REPORT_PATH, Report},
+    identity::{CLIENT_PORT, METRICS_PORT},
+};
+
+use super::{EtcdMember, EtcdSeen, Membership};
+
+const CONNECT: Duration = Duration::from_secs(1);
+const REQUEST: Duration = Duration::from_secs(3);
+/// A report is a few hundred bytes; more than this is no report.
+const REPORT_BYTES_MAX: usize = 64 << 10;
+
+/// Why a member could not be asked.
+#[derive(Debug, thiserror::Error)]
+pub enum ProbeError {
+    /// The address is none.
+    #[error("{0:?} is no IP address")]
+    Address(String),
+    /// It could not be reached in time.
+    #[error("not reached: {0}")]
+    Transport(#[from] tonic::transport::Error),
+    /// It answered with an error.
+    #[error("{}", .0.message())]
+    Status(#[from] tonic::Status),
+    /// Its HTTP port did not answer, or not as expected.
+    #[error("metrics port: {0}")]
+    Http(String),
+    /// It answered without a header.
+    #[error("it answered without a header")]
+    Malformed,
+}
+
+/// The way to the members. Cheap to clone.
+#[derive(Clone)]
+pub struct Probe {
+    http: Client<HttpConnector, Empty<Bytes>>,
+}
+
+impl Default for Probe {
+    fn default() -> Self {
+        let mut connector = HttpConnector::new();
+        connector.set_connect_timeout(Some(CONNECT));
+        let http = Client::builder(TokioExecutor::new())
+            .pool_max_idle_per_host(0) // pod addresses are reused by other pods
+            .build(connector);
+        Probe { http }
+    }
+}
+
+impl Probe {
+    /// A connection to the client port of the pod at `ip`.
+    pub async fn channel(&self, ip: &str) -> Result<Channel, ProbeError> {
+        let endpoint = Endpoint::from_shared(url(ip, CLIENT_PORT, "")?)?
+            .connect_timeout(CONNECT)
+            .timeout(REQUEST);
+        Ok(endpoint.connect().await?)
+    }
+
+    /// What `admit` says at `ip`; `None` if it is not there, because etcd runs.
+    pub async fn report(&self, ip: &str) -> Result<Option<Report>, ProbeError> {
+        let (status, body) = self.get(ip, REPORT_PATH).await?;
+        match status {
+            StatusCode::OK => Ok(serde_json::from_slice(&body).ok()),
+            _ => Ok(None),
+        }
+    }
+
+    /// What the etcd at `ip` says of itself, its own health check included.
+    pub async fn status(&self, ip: &str) -> Result<EtcdSeen, ProbeError> {
+        let channel = self.channel(ip).await?;
+        let response: StatusResponse = MaintenanceClient::new(channel)
+            .status(StatusRequest {})
+            .await?
+            .into_inner();
+        let header = response.header.ok_or(ProbeError::Malformed)?;
+        let path = if response.is_learner {
+            "/livez"
+        } else {
+            "/readyz"
+        };
+        let (health, _) = self.get(ip, path).await?;
+        Ok(EtcdSeen {
+            member_id: header.member_id,
+            cluster_id: header.cluster_id,
+            version: response.version,
+            leader: response.leader,
+            learner: response.is_learner,
+            raft_term: response.raft_term,
+            raft_index: response.raft_index,
+            raft_applied: response.raft_applied_index,
+            serving: health == StatusCode::OK && response.leader != 0,
+            errors: response.errors,
+        })
+    }
+
+    /// The member list, read through the quorum by the member at `ip`.
+    pub async fn membership(&self, ip: &str) -> Result<Membership, ProbeError> {
+        let channel = self.channel(ip).await?;
+        let response = ClusterClient::new(channel)
+            .member_list(MemberListRequest { linearizable: true })
+            .await?
+            .into_inner();
+        let header = response.header.ok_or(ProbeError::Malformed)?;
+        let members = response
+            .members
+            .into_iter()
+            .map(|member| EtcdMember {
+                id: member.id,
+                name: member.name,
+                peer_urls: member.peer_ur_ls,
+                learner: member.is_learner,
+            })
+            .collect();
+        Ok(Membership {
+            cluster_id: header.cluster_id,
+            members,
+        })
+    }
+
+    async fn get(&self, ip: &str, path: &str) -> Result<(StatusCode, Bytes), ProbeError> {
+        let http = |error: &dyn std::fmt::Display| ProbeError::Http(error.to_string());
+        let uri = url(ip, METRICS_PORT, path)?
+            .parse()
+            .map_err(|error| http(&error))?;
+        let request = async {
+            let response = self.http.get(uri).await.map_err(|error| http(&error))?;
+            let status = response.status();
+            let body = Limited::new(response.into_body(), REPORT_BYTES_MAX)
+                .collect()
+                .await
+                .map_err(|error| http(&error))?;
+            Ok((status, body.to_bytes()))
+        };
+        match tokio::time::timeout(REQUEST, request).await {
+            Ok(answer) => answer,
+            Err(elapsed) => Err(http(&elapsed)),
+        }
+    }
+}
+
+fn url(ip: &str, port: u16, path: &str) -> Result<String, ProbeError> {
+    match ip.parse() {
+        Ok(IpAddr::V4(ip)) => Ok(format!("http://{ip}:{port}{path}")),
+        Ok(IpAddr::V6(ip)) => Ok(format!("http://[{ip}]:{port}{path}")),
+        Err(_) => Err(ProbeError::Address(ip.to_owned())),
+    }
+}

@@ -1,0 +1,332 @@
+//! Who belongs to the cluster: one change at a time, each finished or rolled back
+//! before the next.
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::{
+    admission::TicketPaper,
+    api::{EtcdCluster, TicketKind},
+    identity,
+    plan::blocked,
+};
+
+use super::{
+    Plan, Roster, StalledReason, Step, bootstrap,
+    roster::{Member, quorum},
+};
+
+/// How long a learner may take from its admission to its first sign of life.
+const LEARNER_PATIENCE: SignedDuration = SignedDuration::from_mins(5);
+
+pub(super) fn plan(cluster: &EtcdCluster, roster: &Roster<'_>, now: Timestamp) -> Option<Plan> {
+    if !roster.quorum {
+        return Some(no_quorum(roster));
+    }
+    if let Some(learner) = roster.learner() {
+        return Some(bring_in(cluster, roster, learner, now));
+    }
+    if !roster.strangers.is_empty() {
+        let names: Vec<String> = roster
+            .strangers
+            .iter()
+            .map(|line| format!("{} {}", identity::hex(line.id), line.peer_urls.join(",")))
+            .collect();
+        let message = format!(
+            "etcd lists members that are not of this EtcdCluster: {}; membership is left alone until they are removed",
+            names.join("; ")
+        );
+        return Some(Plan {
+            blocked: vec![blocked("UnknownMember", &message)],
+            ..Plan::wait(message)
+        });
+    }
+    if let Some(lost) = roster
+        .voters()
+        .find(|member| member.lost_data(roster.persistent))
+    {
+        return Some(replace(roster, lost));
+    }
+    scale(cluster, roster)
+}
+
+/// Nothing can be changed; says who is missing, and whether they can come back.
+fn no_quorum(roster: &Roster<'_>) -> Plan {
+    let voters: Vec<&Member<'_>> = roster.voters().collect();
+    let lost: Vec<&str> = voters
+        .iter()
+        .filter(|member| member.lost_data(roster.persistent))
+        .map(|member| member.name.as_str())
+        .collect();
+    if !voters.is_empty() && voters.len() - lost.len() < quorum(voters.len()) {
+        return Plan::stalled(
+            StalledReason::QuorumLost,
+            format!(
+                "{} lost their data, and {} of {} voters are no quorum. What the others hold is kept and nothing is changed. The way out is to bring a lost volume back, or to create a new EtcdCluster from a snapshot of a member that is left.",
+                lost.join(", "),
+                voters.len() - lost.len(),
+                voters.len()
+            ),
+        );
+    }
+    let missing: Vec<String> = voters
+        .iter()
+        .filter(|member| !member.is_serving())
+        .map(|member| format!("{} ({})", member.name, member.trouble()))
+        .collect();
+    Plan::wait(format!(
+        "no quorum answers; waits for {}",
+        missing.join(", ")
+    ))
+}
+
+/// A learner gets its ticket, then its vote; one that cannot start is rolled back.
+fn bring_in(
+    cluster: &EtcdCluster,
+    roster: &Roster<'_>,
+    learner: &Member<'_>,
+    now: Timestamp,
+) -> Plan {
+    let name = &learner.name;
+    let Some(id) = learner.id else {
+        return Plan::wait(format!("waits for the member ID of {name}"));
+    };
+    let remove = |why: String| {
+        Plan::step(
+            Step::RemoveMember {
+                member: name.clone(),
+                id,
+            },
+            why,
+        )
+    };
+    if learner.lost_data(roster.persistent) {
+        return remove(format!(
+            "{name} lost its disk before it could vote; a new member will take its place"
+        ));
+    }
+    if let Some(pod) = learner
+        .pod()
+        .filter(|pod| !pod.ticketed && learner.may_get_ticket())
+    {
+        return Plan::step(
+            Step::IssueTicket {
+                member: name.clone(),
+                ticket: join_ticket(cluster, roster, learner, id, &pod.uid),
+            },
+            format!("admits {name} as learner {}", identity::hex(id)),
+        );
+    }
+    if learner.is_serving() {
+        return Plan::step(
+            Step::PromoteMember {
+                member: name.clone(),
+                id,
+            },
+            format!("{name} follows the log; gives it a vote"),
+        );
+    }
+    let since = learner.pod().and_then(|pod| pod.created);
+    let overdue = since.is_some_and(|since| now.duration_since(since) > LEARNER_PATIENCE);
+    if overdue && learner.etcd_seen().is_none() {
+        return remove(format!(
+            "{name} did not start within 5 minutes ({}); rolls its admission back",
+            learner.trouble()
+        ));
+    }
+    Plan::wait(format!("waits for learner {name}: {}", learner.trouble()))
+}
+
+fn join_ticket(
+    cluster: &EtcdCluster,
+    roster: &Roster<'_>,
+    learner: &Member<'_>,
+    id: u64,
+    pod_uid: &str,
+) -> TicketPaper {
+    let url = |name: &str| identity::peer_url(roster.cluster, roster.namespace, name);
+    let members = roster.members.iter().filter(|member| member.etcd.is_some());
+    TicketPaper {
+        kind: TicketKind::Join,
+        pod_uid: pod_uid.to_owned(),
+        member_id: identity::hex(id),
+        cluster_id: roster.cluster_id.map(identity::hex).unwrap_or_default(),
+        token: cluster.metadata.uid.clone().unwrap_or_default(),
+        initial_cluster: members
+            .map(|member| match member.etcd {
+                Some(line) if !line.name.is_empty() && member.name != learner.name => line
+                    .peer_urls
+                    .iter()
+                    .map(|url| format!("{}={url}", line.name))
+                    .collect::<Vec<_>>()
+                    .join(","),
+                _ => format!("{}={}", member.name, url(&member.name)),
+            })
+            .collect(),
+    }
+}
+
+/// A voter whose data is gone is removed, if the others are a quorum without it.
+fn replace(roster: &Roster<'_>, lost: &Member<'_>) -> Plan {
+    let voters = roster.voters().count();
+    let serving = roster
+        .voters()
+        .filter(|m| m.name != lost.name && m.is_serving())
+        .count();
+    let message = format!(
+        "{} lost its data; removes it, and a new member takes its place",
+        lost.name
+    );
+    match lost.id {
+        Some(id) if serving >= quorum(voters) => Plan::step(
+            Step::RemoveMember {
+                member: lost.name.clone(),
+                id,
+            },
+            message,
+        ),
+        _ => guarded(
+            "Quorum",
+            format!(
+                "{message}, once {} of the {voters} voters serve ({serving} do)",
+                quorum(voters)
+            ),
+        ),
+    }
+}
+
+fn scale(cluster: &EtcdCluster, roster: &Roster<'_>) -> Option<Plan> {
+    let wanted = usize::try_from(cluster.spec.replicas).unwrap_or(0);
+    let voters = roster.voters().count();
+    let candidates: Vec<&Member<'_>> = roster.candidates().collect();
+    if voters >= wanted {
+        if let Some(candidate) = candidates.last() {
+            return Some(Plan::step(
+                Step::DiscardCandidate {
+                    member: candidate.name.clone(),
+                },
+                format!(
+                    "{} is not needed any more, and never started",
+                    candidate.name
+                ),
+            ));
+        }
+        return (voters > wanted).then(|| shrink(roster, wanted));
+    }
+    Some(grow(cluster, roster, &candidates, wanted))
+}
+
+fn grow(
+    cluster: &EtcdCluster,
+    roster: &Roster<'_>,
+    candidates: &[&Member<'_>],
+    wanted: usize,
+) -> Plan {
+    let voters = roster.voters().count();
+    let Some(candidate) = candidates.first() else {
+        let serial = roster.next_serial;
+        let name = identity::member_name(roster.cluster, serial);
+        return Plan::step(
+            Step::CreateMember { serial },
+            format!("{voters} of {wanted} members; makes {name}"),
+        );
+    };
+    let name = &candidate.name;
+    if bootstrap::lacks_objects(candidate, roster.persistent) {
+        return Plan::step(
+            Step::EnsureMember {
+                member: name.clone(),
+            },
+            format!("{name} lacks its StatefulSet or its claim"),
+        );
+    }
+    if let Some(stalled) = bootstrap::version_mismatch(cluster, candidates) {
+        return stalled;
+    }
+    if !candidate.waits() {
+        return Plan::wait(format!("waits for {name}: {}", candidate.trouble()));
+    }
+    let serving = roster.serving();
+    if serving < voters {
+        return guarded(
+            "Unhealthy",
+            format!("{name} is added once every voter serves ({serving} of {voters} do)"),
+        );
+    }
+    Plan::step(
+        Step::AddMember {
+            member: name.clone(),
+            peer_url: identity::peer_url(roster.cluster, roster.namespace, name),
+        },
+        format!("{voters} of {wanted} members; adds {name} as a learner"),
+    )
+}
+
+/// Removes one voter: unhealthy first, then the youngest; the leader stays.
+fn shrink(roster: &Roster<'_>, wanted: usize) -> Plan {
+    let voters = roster.voters().count();
+    let leader = roster.leader().map(|member| member.serial);
+    let victim = roster.voters().max_by_key(|member| {
+        (
+            !member.is_serving(),
+            leader != Some(member.serial),
+            member.serial,
+        )
+    });
+    let Some((victim, id)) = victim.and_then(|victim| Some((victim, victim.id?))) else {
+        return Plan::wait("waits for the members' IDs");
+    };
+    let left = roster
+        .voters()
+        .filter(|m| m.name != victim.name && m.is_serving())
+        .count();
+    if left < quorum(voters - 1) {
+        return guarded(
+            "Quorum",
+            format!(
+                "{} is removed once {} of the others serve ({left} do)",
+                victim.name,
+                quorum(voters - 1)
+            ),
+        );
+    }
+    if leader == Some(victim.serial) {
+        return match successor(roster, victim) {
+            Some(plan) => plan,
+            None => guarded(
+                "Leader",
+                format!("{} leads, and no other voter can", victim.name),
+            ),
+        };
+    }
+    Plan::step(
+        Step::RemoveMember {
+            member: victim.name.clone(),
+            id,
+        },
+        format!("{voters} of {wanted} members; removes {}", victim.name),
+    )
+}
+
+/// Moves leadership to the voter that is furthest, so `leader` can be disrupted.
+pub(super) fn successor(roster: &Roster<'_>, leader: &Member<'_>) -> Option<Plan> {
+    let heir = roster
+        .voters()
+        .filter(|member| member.name != leader.name && member.is_serving())
+        .max_by_key(|member| member.etcd_seen().map_or(0, |seen| seen.raft_applied))?;
+    Some(Plan::step(
+        Step::MoveLeader {
+            from: leader.name.clone(),
+            to: heir.name.clone(),
+            to_id: heir.id?,
+        },
+        format!("moves leadership from {} to {}", leader.name, heir.name),
+    ))
+}
+
+/// A plan that waits for a guard.
+pub(super) fn guarded(guard: &str, message: String) -> Plan {
+    Plan {
+        blocked: vec![blocked(guard, &message)],
+        ..Plan::wait(message)
+    }
+}

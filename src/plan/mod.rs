@@ -1,0 +1,199 @@
+//! What to do next: pure, one step at a time.
+//!
+//! ```text
+//! EtcdCluster + Observed + now -> Roster -> the first part that has something to say:
+//!   objects      Services and budget, what is missing of members, labels, claims
+//!   bootstrap    until the cluster has formed
+//!   membership   learners, lost members, scale
+//!   update       templates, one member at a time
+//!              -> Plan { step, reason, blocked, stalled }
+//! ```
+
+mod bootstrap;
+mod membership;
+mod objects;
+mod roster;
+mod step;
+mod update;
+
+pub(crate) use roster::quorum;
+pub use roster::{Member, Roster};
+pub use step::Step;
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::{
+    api::{BlockedBy, EtcdCluster},
+    observe::Observed,
+    render::{self, Settings},
+};
+
+/// What is done next, and as important, what is not, and why.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Plan {
+    /// The step; [`Step::None`] when there is nothing to do now.
+    pub step: Step,
+    /// Why this step, or what is waited for; empty when all is as it should be.
+    pub reason: String,
+    /// What is held back, and by which guard.
+    pub blocked: Vec<BlockedBy>,
+    /// Set when only a human can help.
+    pub stalled: Option<Stalled>,
+    /// Set when members' templates differ only because the operator changed.
+    pub update_pending: bool,
+}
+
+/// Why only a human can help.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stalled {
+    /// Reason of the condition, from a closed set.
+    pub reason: StalledReason,
+    /// What has happened, and the ways out.
+    pub message: String,
+}
+
+/// Reasons of the condition Stalled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StalledReason {
+    /// Claims were found that do not agree on one cluster.
+    VolumesFound,
+    /// A bootstrap whose tickets reached a quorum cannot be completed.
+    BootstrapFailed,
+    /// A member answers with another cluster ID than the one latched.
+    ForeignCluster,
+    /// More members lost their data than a quorum survives.
+    QuorumLost,
+    /// The image brings another version than the spec asks for.
+    VersionMismatch,
+}
+
+impl StalledReason {
+    /// The reason as it stands in the condition.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            StalledReason::VolumesFound => "VolumesFound",
+            StalledReason::BootstrapFailed => "BootstrapFailed",
+            StalledReason::ForeignCluster => "ForeignCluster",
+            StalledReason::QuorumLost => "QuorumLost",
+            StalledReason::VersionMismatch => "VersionMismatch",
+        }
+    }
+}
+
+impl Plan {
+    fn step(step: Step, reason: impl Into<String>) -> Plan {
+        Plan {
+            step,
+            reason: reason.into(),
+            ..Plan::idle()
+        }
+    }
+
+    fn wait(reason: impl Into<String>) -> Plan {
+        Plan::step(Step::None, reason)
+    }
+
+    fn stalled(reason: StalledReason, message: impl Into<String>) -> Plan {
+        let message = message.into();
+        Plan {
+            reason: message.clone(),
+            stalled: Some(Stalled { reason, message }),
+            ..Plan::idle()
+        }
+    }
+
+    fn idle() -> Plan {
+        Plan {
+            step: Step::None,
+            reason: String::new(),
+            blocked: Vec::new(),
+            stalled: None,
+            update_pending: false,
+        }
+    }
+
+    /// Whether all is as the spec says.
+    pub fn is_settled(&self) -> bool {
+        self.step == Step::None && self.reason.is_empty() && self.stalled.is_none()
+    }
+
+    /// How long until the next look, if nothing happens before.
+    pub fn patience(&self) -> Duration {
+        match (&self.step, self.is_settled()) {
+            (Step::None, true) => Duration::from_secs(30),
+            (Step::None, false) => Duration::from_secs(2),
+            (_, _) => Duration::from_millis(200),
+        }
+    }
+}
+
+/// Guards that hold something back, for `status.plan.blockedBy`.
+pub(crate) fn blocked(guard: &str, message: impl Into<String>) -> BlockedBy {
+    BlockedBy {
+        guard: guard.to_owned(),
+        message: message.into(),
+    }
+}
+
+/// Decides what to do next.
+///
+/// `now` is only compared with times read from the world. The returned step is safe
+/// to repeat, and safe to be cut off at any call it makes.
+pub fn plan(
+    cluster: &EtcdCluster,
+    observed: &Observed,
+    settings: &Settings,
+    now: Timestamp,
+) -> Plan {
+    let roster = Roster::new(cluster, observed);
+    if cluster.metadata.deletion_timestamp.is_some() {
+        return Plan::wait("the EtcdCluster is being deleted; Kubernetes clears away what it owns");
+    }
+    if cluster.spec.paused {
+        return Plan {
+            blocked: vec![blocked(
+                "Paused",
+                "spec.paused is set; nothing is changed until it is cleared",
+            )],
+            ..Plan::idle()
+        };
+    }
+    if !observed.foreign.is_empty() {
+        let names = observed.foreign.join(", ");
+        return Plan {
+            blocked: vec![blocked(
+                "NameTaken",
+                format!("these must go first: {names}"),
+            )],
+            ..Plan::wait(format!(
+                "waits until objects of a former EtcdCluster of this name are gone: {names}"
+            ))
+        };
+    }
+    if let Some(stalled) = roster.foreign_cluster() {
+        return stalled;
+    }
+    let pod_spec = render::pod_spec_digest(cluster);
+    let mut plan = objects::shared(cluster, &roster, observed)
+        .or_else(|| {
+            if roster.formed() {
+                None
+            } else {
+                Some(bootstrap::plan(cluster, &roster, settings, now))
+            }
+        })
+        .or_else(|| objects::members(cluster, &roster, settings))
+        .or_else(|| membership::plan(cluster, &roster, now))
+        .or_else(|| update::plan(cluster, &roster, settings, &pod_spec))
+        .or_else(|| objects::grow_claim(cluster, &roster))
+        .unwrap_or_else(Plan::idle);
+    plan.update_pending = roster.formed() && update::pending(cluster, &roster, settings, &pod_spec);
+    plan
+}
+
+#[cfg(test)]
+mod tests;
+#[cfg(test)]
+mod world;

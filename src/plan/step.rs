@@ -1,0 +1,175 @@
+//! The steps there are. Each is small, safe to repeat and safe to be cut off.
+
+use crate::{
+    admission::TicketPaper,
+    api::{Bootstrap, RetentionPolicy},
+};
+
+/// One step of a plan. `apply` carries it out.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Step {
+    /// Nothing to do now.
+    None,
+    /// Bring the Services and the PodDisruptionBudget to what they should be.
+    ApplyShared,
+    /// Take over a cluster whose volumes or members were found: latch its ID.
+    Adopt {
+        /// The ID that claims and members agree on.
+        cluster_id: u64,
+        /// Members found, with their member IDs.
+        members: Vec<(String, u64)>,
+    },
+    /// Make a new member's claim and StatefulSet, after its serial was recorded.
+    CreateMember {
+        /// Serial of the member; its name follows from it.
+        serial: i64,
+    },
+    /// Make again the StatefulSet (and a blank member's claim) of a known member.
+    EnsureMember {
+        /// The member.
+        member: String,
+    },
+    /// Record who bootstraps, before any ticket is issued.
+    BeginBootstrap {
+        /// The record.
+        bootstrap: Bootstrap,
+    },
+    /// Give up an attempt of which fewer tickets than a quorum were issued.
+    AbandonBootstrap {
+        /// Members that hold a ticket of it; they are never started again.
+        members: Vec<String>,
+    },
+    /// Record a ticket, then write it onto its pod.
+    IssueTicket {
+        /// The member.
+        member: String,
+        /// The ticket.
+        ticket: TicketPaper,
+    },
+    /// Give up a member that never held a ticket; it is cleared away next.
+    DiscardCandidate {
+        /// The member.
+        member: String,
+    },
+    /// Add a member to etcd, as a learner.
+    AddMember {
+        /// The member.
+        member: String,
+        /// Its peer URL.
+        peer_url: String,
+    },
+    /// Make a learner a voter.
+    PromoteMember {
+        /// The member.
+        member: String,
+        /// Its ID.
+        id: u64,
+    },
+    /// Move leadership, before the leader is disrupted.
+    MoveLeader {
+        /// Member that leads.
+        from: String,
+        /// Member that shall lead.
+        to: String,
+        /// Its ID.
+        to_id: u64,
+    },
+    /// Remove a member from etcd.
+    RemoveMember {
+        /// The member.
+        member: String,
+        /// Its ID.
+        id: u64,
+    },
+    /// Delete the StatefulSet of a member that has left.
+    DeleteStatefulSet {
+        /// The member.
+        member: String,
+        /// UID of the StatefulSet.
+        uid: String,
+    },
+    /// Retire or delete the claim of a member that has left.
+    ReleaseClaim {
+        /// The member.
+        member: String,
+        /// UID of the claim.
+        uid: String,
+        /// Which of the two.
+        policy: RetentionPolicy,
+        /// Why the member left, for the annotation.
+        why: String,
+    },
+    /// Strike a member of which nothing is left off the roster.
+    ForgetMember {
+        /// The member.
+        member: String,
+    },
+    /// Write role, IDs and ownership onto a member's objects, where they differ.
+    TagMember {
+        /// The member.
+        member: String,
+    },
+    /// Ask for a larger volume.
+    GrowClaim {
+        /// The member.
+        member: String,
+        /// The size, as the spec writes it.
+        size: String,
+    },
+    /// Stop (0) or start (1) the pods of members.
+    SetReplicas {
+        /// The members.
+        members: Vec<String>,
+        /// 0 or 1.
+        replicas: i32,
+    },
+    /// Give a member's StatefulSet the new template. No pod restarts by that.
+    UpdateMember {
+        /// The member.
+        member: String,
+    },
+    /// Delete a pod, for its StatefulSet to make it again from the new template.
+    RestartPod {
+        /// The member.
+        member: String,
+        /// UID of the pod.
+        pod_uid: String,
+        /// resourceVersion it was judged by.
+        resource_version: String,
+    },
+}
+
+impl Step {
+    /// The step's name, as in `status.plan.step`, events and metrics.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Step::None => "None",
+            Step::ApplyShared => "ApplyShared",
+            Step::Adopt { .. } => "Adopt",
+            Step::CreateMember { .. } => "CreateMember",
+            Step::EnsureMember { .. } => "EnsureMember",
+            Step::BeginBootstrap { .. } => "BeginBootstrap",
+            Step::AbandonBootstrap { .. } => "AbandonBootstrap",
+            Step::IssueTicket { .. } => "IssueTicket",
+            Step::DiscardCandidate { .. } => "DiscardCandidate",
+            Step::AddMember { .. } => "AddMember",
+            Step::PromoteMember { .. } => "PromoteMember",
+            Step::MoveLeader { .. } => "MoveLeader",
+            Step::RemoveMember { .. } => "RemoveMember",
+            Step::DeleteStatefulSet { .. } => "DeleteStatefulSet",
+            Step::ReleaseClaim { .. } => "ReleaseClaim",
+            Step::ForgetMember { .. } => "ForgetMember",
+            Step::TagMember { .. } => "TagMember",
+            Step::GrowClaim { .. } => "GrowClaim",
+            Step::SetReplicas { .. } => "SetReplicas",
+            Step::UpdateMember { .. } => "UpdateMember",
+            Step::RestartPod { .. } => "RestartPod",
+        }
+    }
+
+    /// Whether it takes a voter out of service or out of the cluster.
+    pub fn is_disruptive(&self) -> bool {
+        matches!(self, Step::RemoveMember { .. } | Step::RestartPod { .. })
+            || matches!(self, Step::SetReplicas { replicas: 0, .. })
+    }
+}
