@@ -1,0 +1,3 @@
+//! TLS of listeners and of connections to peers.
+
+pub mod cipher;
