@@ -139,6 +139,11 @@ impl Node {
         self.shared.applier_config.quota_bytes
     }
 
+    /// An ID that no member has given before: of a request, or of a lease.
+    pub fn next_id(&self) -> u64 {
+        self.shared.request_ids.next()
+    }
+
     /// Agrees on a request and waits until it is applied here.
     pub async fn propose(&self, request: InternalRaftRequest) -> Result<Reply, RequestError> {
         self.propose_in(request, None).await
