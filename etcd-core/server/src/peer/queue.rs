@@ -1,0 +1,172 @@
+//! Messages on their way into one stream.
+
+use std::collections::VecDeque;
+use std::task::{Context, Poll, Waker};
+use std::time::Instant;
+
+use etcd_proto::raftpb::Message;
+use parking_lot::Mutex;
+
+use super::STREAM_TIMEOUT;
+
+/// A queue bounded in bytes, in front of at most one connection. Without one it takes
+/// nothing; a new one replaces the one before.
+#[derive(Debug)]
+pub(super) struct Queue {
+    limit_bytes: usize,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    /// Number of connections so far; the last one is the current one.
+    connections: u64,
+    connected: bool,
+    messages: VecDeque<Message>,
+    bytes: usize,
+    /// The connection's task, if it waits for messages.
+    waker: Option<Waker>,
+    /// When the connection last took messages, or found none.
+    taken: Instant,
+}
+
+/// What became of a message.
+#[derive(Debug)]
+pub(super) enum Push {
+    Queued,
+    /// There is no room; the message is lost.
+    Full,
+    /// There is no connection. `lost` if one has just been given up with messages queued.
+    NotConnected {
+        message: Message,
+        lost: bool,
+    },
+}
+
+impl Queue {
+    pub(super) fn new(limit_bytes: usize) -> Queue {
+        Queue {
+            limit_bytes,
+            state: Mutex::new(State {
+                connections: 0,
+                connected: false,
+                messages: VecDeque::new(),
+                bytes: 0,
+                waker: None,
+                taken: Instant::now(),
+            }),
+        }
+    }
+
+    /// Adds a message.
+    pub(super) fn push(&self, message: Message) -> Push {
+        let mut state = self.state.lock();
+        if !state.connected {
+            return Push::NotConnected {
+                message,
+                lost: false,
+            };
+        }
+        // A peer that went silent leaves its connection stuck in a write.
+        if !state.messages.is_empty() && state.taken.elapsed() > STREAM_TIMEOUT {
+            state.disconnect();
+            return Push::NotConnected {
+                message,
+                lost: true,
+            };
+        }
+        let size = cost(&message);
+        if state.bytes + size > self.limit_bytes && !state.messages.is_empty() {
+            return Push::Full;
+        }
+        state.bytes += size;
+        if state.messages.is_empty() {
+            state.taken = Instant::now();
+        }
+        state.messages.push_back(message);
+        let waker = state.waker.take();
+        drop(state);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+        Push::Queued
+    }
+
+    /// Makes a new connection the current one. Returns its number, and whether messages
+    /// of the one before were lost.
+    pub(super) fn attach(&self) -> (u64, bool) {
+        let mut state = self.state.lock();
+        let lost = state.disconnect();
+        state.connections += 1;
+        state.connected = true;
+        state.taken = Instant::now();
+        (state.connections, lost)
+    }
+
+    /// Ends a connection. `None` if it was not the current one any more, else whether
+    /// messages were lost.
+    pub(super) fn detach(&self, connection: u64) -> Option<bool> {
+        let mut state = self.state.lock();
+        (state.connected && state.connections == connection).then(|| state.disconnect())
+    }
+
+    /// Ends whatever connection there is.
+    pub(super) fn close(&self) {
+        self.state.lock().disconnect();
+    }
+
+    /// Takes messages of up to about `max_bytes` for a connection, at least one; `None`
+    /// once it is not the current one any more.
+    pub(super) fn poll_take(
+        &self,
+        connection: u64,
+        context: &mut Context<'_>,
+        max_bytes: usize,
+        into: &mut Vec<Message>,
+    ) -> Poll<Option<()>> {
+        let mut state = self.state.lock();
+        if !state.connected || state.connections != connection {
+            return Poll::Ready(None);
+        }
+        state.taken = Instant::now();
+        let mut taken = 0;
+        while taken < max_bytes {
+            let Some(message) = state.messages.pop_front() else {
+                break;
+            };
+            taken += cost(&message);
+            into.push(message);
+        }
+        state.bytes -= taken;
+        if into.is_empty() {
+            state.waker = Some(context.waker().clone());
+            return Poll::Pending;
+        }
+        Poll::Ready(Some(()))
+    }
+}
+
+impl State {
+    /// Returns whether messages were lost.
+    fn disconnect(&mut self) -> bool {
+        self.connected = false;
+        self.bytes = 0;
+        let lost = !self.messages.is_empty();
+        self.messages.clear();
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+        lost
+    }
+}
+
+/// Bytes that a message holds, about.
+pub(super) fn cost(message: &Message) -> usize {
+    let entries: usize = message
+        .entries
+        .iter()
+        .map(|entry| entry.data.len() + size_of_val(entry))
+        .sum();
+    let responses: usize = message.responses.iter().map(cost).sum();
+    size_of_val(message) + message.context.len() + entries + responses
+}
