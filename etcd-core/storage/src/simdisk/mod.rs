@@ -3,8 +3,8 @@
 //! It keeps apart what a process sees and what would survive a loss of power: written
 //! bytes survive after [`File::sync_data`] of their file, names after
 //! [`Disk::sync_dir`] of their directory. [`SimDisk::crash`] decides by the seed about
-//! the rest: for each 512-byte sector of each write, each change of a length and each
-//! change of a name by itself, so that writes tear and overtake one another.
+//! the rest: for each 512-byte sector up to which write it survives, and about each
+//! change of a length or a name by itself. So writes tear and overtake one another.
 //!
 //! Equal seeds and equal operations yield equal outcomes.
 

@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 
 use super::content::{Content, SECTOR_BYTES};
@@ -60,9 +60,24 @@ impl FileNode {
     /// now on though they never will.
     pub(super) fn fail_sync(&mut self, random: &mut Random) {
         let fate = Fate::draw(random);
-        let pending = std::mem::take(&mut self.pending);
-        for op in pending {
-            op.apply(&mut self.durable, &mut |_| fate.survives(random));
+        // A sector that a later write reached is written as it was in memory then, with
+        // all earlier writes to it: of each sector the writes survive up to a point.
+        let mut lost = BTreeSet::new();
+        for op in std::mem::take(&mut self.pending) {
+            op.apply(&mut self.durable, &mut |part| {
+                if let Part::Sector(sector) = part
+                    && lost.contains(&sector)
+                {
+                    return false;
+                }
+                let survives = fate.survives(random);
+                if let Part::Sector(sector) = part
+                    && !survives
+                {
+                    lost.insert(sector);
+                }
+                survives
+            });
         }
     }
 
@@ -78,9 +93,16 @@ impl FileNode {
     }
 }
 
+/// What of an operation survives by itself.
+#[derive(Clone, Copy)]
+enum Part {
+    Sector(u64),
+    Length,
+}
+
 impl FileOp {
     /// Applies what survives of the operation: of a write each sector by itself.
-    fn apply(self, content: &mut Content, survives: &mut dyn FnMut(u64) -> bool) {
+    fn apply(self, content: &mut Content, survives: &mut dyn FnMut(Part) -> bool) {
         match self {
             FileOp::Write { offset, data } => {
                 let mut done = 0;
@@ -88,19 +110,19 @@ impl FileOp {
                     let at = offset + done as u64;
                     let to_sector_end = (SECTOR_BYTES - at % SECTOR_BYTES) as usize;
                     let size = to_sector_end.min(data.len() - done);
-                    if survives(at / SECTOR_BYTES) {
+                    if survives(Part::Sector(at / SECTOR_BYTES)) {
                         content.write(at, &data[done..done + size]);
                     }
                     done += size;
                 }
             }
             FileOp::Truncate(len) => {
-                if survives(0) {
+                if survives(Part::Length) {
                     content.truncate(len);
                 }
             }
             FileOp::Grow(len) => {
-                if survives(0) {
+                if survives(Part::Length) {
                     content.grow(len);
                 }
             }

@@ -195,6 +195,9 @@ impl<'f> Reader<'f> {
         let sector_end = (offset / SECTOR + 1) * SECTOR;
         let rest = (self.len.min(sector_end).saturating_sub(offset)) as usize;
         if !is_zero(self.bytes(offset, rest)?) {
+            if self.last && (rest as u64) < LENGTH_BYTES {
+                return self.torn(offset); // the file ends within a length
+            }
             return Err(self.corrupt(offset, "a length of zero before more data"));
         }
         if sector_end - offset == LENGTH_BYTES && self.lost_length_is_one_bit(offset)? {

@@ -151,6 +151,8 @@ impl<'s> Collector<'s> {
             if entry.index == from.index {
                 self.term_at_start = Some(entry.term);
             }
+            // Writing an entry removes those after it.
+            self.replay.entries.clear();
             return Ok(());
         }
         let place = entry.index - from.index - 1;
