@@ -20,8 +20,9 @@ pub struct Config {
     /// Payload in flight to one follower; 0 is no limit, else at least
     /// `max_size_per_message`.
     pub max_inflight_bytes: u64,
-    /// Payload a leader accepts beyond what it has applied; 0 is no limit. One proposal
-    /// is accepted whatever its size while nothing else is outstanding.
+    /// Payload a leader accepts beyond what it has applied, and with which a follower's
+    /// state machine may be behind before it takes no more entries; 0 is no limit. One
+    /// proposal is accepted whatever its size while nothing else is outstanding.
     pub max_uncommitted_bytes: u64,
     /// Whether a leader steps down when it has not heard from a quorum for an election
     /// timeout, and members ignore votes while they hear from a leader.

@@ -38,10 +38,10 @@ impl Raft {
     fn handle_append(&mut self, m: Message) -> Result<(), StepError> {
         let mut response = message(MessageType::MsgAppResp, m.from);
         let before = before(&m);
-        if before.index < self.log.committed() {
-            // It does not know yet how far we have come.
-            response.index = self.log.committed();
-            self.send(response);
+        let limit = self.config.max_uncommitted_bytes;
+        if limit != 0 && !m.entries.is_empty() && self.log.applying_bytes() > limit {
+            // Our state machine is that far behind. As good as lost, so it is sent again
+            // with a later heartbeat.
             return Ok(());
         }
         match self.log.try_append(before, m.entries, m.commit) {

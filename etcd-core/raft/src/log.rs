@@ -45,6 +45,8 @@ pub(crate) struct Log {
     /// The last index that a Ready has carried to the state machine.
     applying: u64,
     applied: u64,
+    /// Payload of the entries between the two.
+    applying_bytes: u64,
     snapshot: Option<Pending>,
     /// The index of the last snapshot received, durable or not.
     snapshot_index: u64,
@@ -90,6 +92,7 @@ impl Log {
             committed: commit.max(applied),
             applying: applied,
             applied,
+            applying_bytes: 0,
             snapshot: None,
             snapshot_index: 0,
         })
@@ -212,13 +215,27 @@ impl Log {
 
     /// Appends what a leader sent, after `before`, and commits up to `commit` what is
     /// then known to match. None if `before` does not match, else the last index that
-    /// does.
+    /// does, which is never before what is committed.
     pub(crate) fn try_append(
         &mut self,
         before: EntryId,
         mut entries: Vec<Entry>,
         commit: u64,
     ) -> Result<Option<u64>, Conflict> {
+        // A leader holds all that is committed. If it does not, nothing it sends may be
+        // taken for an agreement with it.
+        let committed = std::iter::once(before)
+            .chain(entries.iter().map(EntryId::of))
+            .take_while(|id| id.index <= self.committed);
+        for id in committed {
+            if self.term(id.index).is_some_and(|term| term != id.term) {
+                return Err(Conflict { index: id.index });
+            }
+        }
+        if before.index < self.committed {
+            // It does not know yet how far we have come.
+            return Ok(Some(self.committed));
+        }
         if !self.matches(before) {
             return Ok(None);
         }
@@ -228,11 +245,7 @@ impl Log {
             .take_while(|entry| self.matches(EntryId::of(entry)))
             .count();
         if known < entries.len() {
-            let first = entries[known].index;
-            if first <= self.committed {
-                return Err(Conflict { index: first });
-            }
-            self.truncate(first - 1);
+            self.truncate(entries[known].index - 1);
             entries.drain(..known);
             self.append(entries);
         }
@@ -293,12 +306,20 @@ impl Log {
     pub(crate) fn take_appliable(&mut self, max_bytes: u64) -> Vec<Entry> {
         let entries = self.slice(self.applying + 1, self.appliable(), max_bytes);
         self.applying += entries.len() as u64;
+        self.applying_bytes += entries.iter().map(payload).sum::<u64>();
         entries
+    }
+
+    /// The payload that the state machine was given and has not applied.
+    pub(crate) fn applying_bytes(&self) -> u64 {
+        self.applying_bytes
     }
 
     /// The state machine has applied everything up to `index`.
     pub(crate) fn applied_to(&mut self, index: u64) {
         assert!(index <= self.committed, "only what is committed is applied");
+        let done: u64 = self.between(self.applied, index).map(payload).sum();
+        self.applying_bytes = self.applying_bytes.saturating_sub(done);
         self.applied = self.applied.max(index);
         self.applying = self.applying.max(self.applied);
     }
@@ -341,6 +362,7 @@ impl Log {
         self.persisting = start.index;
         self.committed = start.index;
         self.applying = start.index;
+        self.applying_bytes = 0;
         self.snapshot = Some(Pending {
             metadata,
             persisting: false,

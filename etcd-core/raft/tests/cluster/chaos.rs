@@ -12,11 +12,9 @@ fn step(world: &mut World, changes: bool) {
     let ids: Vec<u64> = world.nodes.keys().copied().collect();
     let id = ids[world.rng.below(ids.len())];
     match world.rng.below(100) {
-        0..40 => {
-            if !world.net.is_empty() {
-                let place = world.rng.below(world.net.len());
-                world.deliver(place);
-            }
+        0..40 if !world.net.is_empty() => {
+            let place = world.rng.below(world.net.len());
+            world.deliver(place);
         }
         40..55 => {
             world.persist(id);
@@ -129,7 +127,10 @@ fn run(seed: u64, faults: Faults, changes: bool) -> World {
         1 => &[1, 2, 3, 4, 5],
         _ => &[1, 2, 3, 4],
     };
-    let mut world = World::with(seed, voters, |config| config.pre_vote = seed % 5 != 0);
+    let mut world = World::with(seed, voters, |config| {
+        config.pre_vote = !seed.is_multiple_of(5);
+        config.max_uncommitted_bytes = 60 * (seed % 4 / 3);
+    });
     world.faults = faults;
     for _ in 0..STEPS {
         step(&mut world, changes);

@@ -10,3 +10,4 @@ mod persistence;
 mod reads;
 mod replication;
 mod snapshots;
+mod solo;
