@@ -115,6 +115,12 @@ impl Queue {
         self.state.lock().disconnect();
     }
 
+    /// Whether there is a connection.
+    #[cfg(test)]
+    pub(super) fn is_connected(&self) -> bool {
+        self.state.lock().connected
+    }
+
     /// Takes messages of up to about `max_bytes` for a connection, at least one; `None`
     /// once it is not the current one any more.
     pub(super) fn poll_take(

@@ -1,0 +1,255 @@
+use super::*;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn messages_arrive_in_order_both_ways() {
+    let (mut one, mut two) = pair().await;
+    const COUNT: u64 = 3000;
+    for index in 10..10 + COUNT {
+        one.transport
+            .send(vec![append(1, 2, index, 300), heartbeat(1, 2, index)]);
+        two.transport.send(vec![heartbeat(2, 1, index)]);
+    }
+    let (mut appends, mut heartbeats) = (10, 10);
+    while (appends, heartbeats) != (10 + COUNT, 10 + COUNT) {
+        let message = two.message().await;
+        if message.entries.is_empty() {
+            assert_eq!(message, heartbeat(1, 2, heartbeats));
+            heartbeats += 1;
+        } else {
+            assert_eq!(message, append(1, 2, appends, 300));
+            appends += 1;
+        }
+    }
+    for index in 10..10 + COUNT {
+        assert_eq!(one.message().await, heartbeat(2, 1, index));
+    }
+    let status = one.transport.peer_status(2).unwrap();
+    assert!(status.active_since.is_some());
+    assert_eq!(status.sent_failures, 0);
+    let received = two.transport.peer_status(1).unwrap().received_bytes;
+    assert!(status.sent_bytes >= received && received > COUNT * 300);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn s18_a_broken_connection_is_opened_again() {
+    let (one, mut two) = pair().await;
+    for round in 0..5 {
+        one.cut();
+        two.cut();
+        // Until the streams are back, messages are lost or take the pipeline.
+        let message = heartbeat(1, 2, 1000 + round);
+        let arrived = async {
+            loop {
+                one.transport.send(vec![message.clone()]);
+                if let Ok(Some(PeerEvent::Message(arrived))) =
+                    timeout(Duration::from_millis(50), two.events.recv()).await
+                    && arrived == message
+                {
+                    return;
+                }
+            }
+        };
+        timeout(PATIENCE, arrived).await.unwrap();
+        one.connected_to(2).await;
+        two.connected_to(1).await;
+        let active = |host: &Host, id| {
+            host.transport
+                .peer_status(id)
+                .unwrap()
+                .active_since
+                .is_some()
+        };
+        until(|| active(&one, 2) && active(&two, 1)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_a_stream_messages_take_the_pipeline() {
+    let (one, mut two) = (Host::start(1).await, Host::start(2).await);
+    // Two knows one only from its requests, so it opens no streams to it.
+    one.transport.add_peer(2, &two.urls());
+    one.transport.send(vec![heartbeat(1, 2, 1)]);
+    assert_eq!(two.message().await, heartbeat(1, 2, 1));
+    until(|| two.transport.link(1).is_some()).await;
+    assert!(two.transport.peer(1).is_none(), "a remote, not a peer");
+    // The answer finds its way back, although two is not asked for a stream either.
+    let mut one = one;
+    two.transport.send(vec![heartbeat(2, 1, 2)]);
+    assert_eq!(one.message().await, heartbeat(2, 1, 2));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn s23_a_wrong_url_is_left_for_the_next_one() {
+    let (mut one, two) = (Host::start(1).await, Host::start(2).await);
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    let mut urls = vec![format!("http://{nobody}"), "not a url".to_owned()];
+    urls.extend(two.urls());
+    one.transport.add_peer(2, &urls);
+    two.transport.add_peer(1, &one.urls());
+    two.connected_to(1).await;
+    one.connected_to(2).await;
+    two.transport.send(vec![heartbeat(2, 1, 7)]);
+    assert_eq!(one.message().await, heartbeat(2, 1, 7));
+
+    one.transport.remove_peer(2);
+    one.transport.add_peer(2, &[format!("http://{nobody}")]);
+    until(|| one.transport.peer_status(2).unwrap().active_since.is_none()).await;
+    one.transport.update_peer(2, &two.urls());
+    one.connected_to(2).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_absent_peer_is_reported_unreachable() {
+    let mut one = Host::start(1).await;
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    one.transport.add_peer(2, &[format!("http://{nobody}")]);
+    one.transport.send(vec![heartbeat(1, 2, 1)]);
+    assert!(matches!(one.event().await, PeerEvent::Unreachable(2)));
+    assert!(one.transport.peer_status(2).unwrap().active_since.is_none());
+    // Nobody, itself, and one that was never heard of.
+    one.transport.send(vec![
+        heartbeat(1, 0, 1),
+        heartbeat(1, 1, 1),
+        heartbeat(1, 9, 1),
+    ]);
+    one.transport
+        .send_snapshot(snapshot(1, 9, 5), Box::new(Image::of(10)));
+    loop {
+        match one.event().await {
+            PeerEvent::Unreachable(2) => {}
+            PeerEvent::SnapshotSent { to: 9, ok: false } => break,
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn s31_a_receiver_without_room_gets_everything_later() {
+    let one = Host::start(1).await;
+    let mut two = Host::start_in(2, CLUSTER, 4).await;
+    one.transport.add_peer(2, &two.urls());
+    two.transport.add_peer(1, &one.urls());
+    one.connected_to(2).await;
+    for index in 1..=2000 {
+        one.transport.send(vec![append(1, 2, index, 10_000)]);
+    }
+    for index in 1..=2000 {
+        assert_eq!(two.message().await.index, index);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn set_members_connects_to_those_and_no_others() {
+    let (one, two, three) = (
+        Host::start(1).await,
+        Host::start(2).await,
+        Host::start(3).await,
+    );
+    let (urls_one, urls_two, urls_three) = (one.urls(), two.urls(), three.urls());
+    let all = BTreeMap::from([(1, &urls_one[..]), (2, &urls_two[..]), (3, &urls_three[..])]);
+    for host in [&one, &two, &three] {
+        host.transport.set_members(all.clone(), []);
+        assert!(host.transport.peer(host.id).is_none());
+    }
+    one.connected_to(2).await;
+    one.connected_to(3).await;
+    one.transport.set_members([(2, &urls_two[..])], [3]);
+    assert!(one.transport.link(3).is_none());
+    assert!(one.transport.link(2).is_some());
+    let mut three = three;
+    assert!(matches!(three.event().await, PeerEvent::RemovedByPeers));
+    one.transport.stop();
+    assert!(one.transport.peer_statuses().is_empty());
+    one.transport.add_peer(2, &urls_two);
+    assert!(one.transport.peer_statuses().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_snapshot_of_some_mib_arrives_whole() {
+    let (mut one, mut two) = pair().await;
+    const LEN: usize = 20_000_003;
+    one.transport
+        .send_snapshot(snapshot(1, 2, 77), Box::new(Image::of(LEN)));
+    match two.event().await {
+        PeerEvent::SnapshotReceived { message, image } => {
+            assert_eq!(message, snapshot(1, 2, 77));
+            assert!(std::fs::read(&image).unwrap() == Image::bytes(LEN));
+            assert_eq!(image.parent(), Some(two.directory.path()));
+        }
+        other => panic!("{other:?}"),
+    }
+    assert!(matches!(
+        one.event().await,
+        PeerEvent::SnapshotSent { to: 2, ok: true }
+    ));
+    // Streams were not in its way.
+    one.transport.send(vec![heartbeat(1, 2, 5)]);
+    assert_eq!(two.message().await, heartbeat(1, 2, 5));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn s12_an_image_that_is_cut_short_leaves_nothing() {
+    let (mut one, mut two) = pair().await;
+    let good = Image::of(3_000_000);
+    for image in [
+        Image {
+            written: 2_000_000,
+            ..Image::of(3_000_000)
+        },
+        Image {
+            written: 4_000_000,
+            ..Image::of(3_000_000)
+        },
+        Image {
+            written: 1_000_000,
+            fails: true,
+            ..Image::of(3_000_000)
+        },
+    ] {
+        one.transport
+            .send_snapshot(snapshot(1, 2, 77), Box::new(image));
+        loop {
+            match one.event().await {
+                PeerEvent::SnapshotSent { to: 2, ok } => {
+                    assert!(!ok);
+                    break;
+                }
+                PeerEvent::Unreachable(2) => {}
+                other => panic!("{other:?}"),
+            }
+        }
+        until(|| two.files() == 0).await;
+    }
+    one.transport
+        .send_snapshot(snapshot(1, 2, 78), Box::new(good));
+    assert!(matches!(
+        two.event().await,
+        PeerEvent::SnapshotReceived { .. }
+    ));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn s06_a_connection_cut_in_a_snapshot_is_a_failure() {
+    let (mut one, two) = pair().await;
+    one.transport
+        .send_snapshot(snapshot(1, 2, 77), Box::new(Image::of(200_000_000)));
+    until(|| two.files() == 1).await;
+    two.cut();
+    loop {
+        match one.event().await {
+            PeerEvent::SnapshotSent { to: 2, ok } => {
+                assert!(!ok);
+                break;
+            }
+            PeerEvent::Unreachable(2) => {}
+            other => panic!("{other:?}"),
+        }
+    }
+    until(|| two.files() == 0).await;
+}
