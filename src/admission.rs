@@ -54,7 +54,8 @@ pub struct Report {
     pub pod_uid: String,
     /// What was found.
     pub found: Found,
-    /// Version the image's etcd names itself by.
+    /// Version the image's etcd names itself by. Absent: the pod is not fit for a
+    /// ticket, and `message` says why.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
     /// What is wrong, if something is.
@@ -69,4 +70,6 @@ pub enum Found {
     Empty,
     /// A ticket was used in this pod, and yet there is no log.
     Spent,
+    /// The disk could not be read.
+    Unknown,
 }

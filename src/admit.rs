@@ -41,7 +41,10 @@ pub const TICKET_FILE: &str = "ticket";
 /// Environment variable with the pod's UID.
 pub const POD_UID: &str = "POD_UID";
 
+/// Pause between two looks for the ticket.
 const POLL: Duration = Duration::from_millis(200);
+/// Pause between two looks at a disk that could not be used.
+const EXAMINE: Duration = Duration::from_secs(2);
 
 /// What `admit` was told.
 #[derive(Clone, Debug)]
@@ -162,71 +165,81 @@ pub async fn admit(admission: Admission) -> Result<(), AdmitError> {
     let Some(program) = admission.command.first().cloned() else {
         return Err(AdmitError::NoCommand);
     };
-    let found = match decide(&admission.data_dir, &admission.state_dir)? {
-        Decision::Start => {
-            info!(data_dir = %admission.data_dir.display(), "found a log; starts the member");
-            return exec(&program, &admission.command[1..], &[]).map(|never| match never {});
-        }
-        Decision::Wait(found) => found,
+    let flags = &admission.command[1..];
+    let Some(report) = examine(&admission, &program) else {
+        info!(data_dir = %admission.data_dir.display(), "found a log; starts the member");
+        return exec(&program, flags, &[]).map(|never| match never {});
     };
-    let mut report = Report {
-        pod_uid: admission.pod_uid.clone(),
-        found,
-        version: None,
-        message: None,
-    };
-    match version(&program) {
-        Ok(version) => report.version = Some(version),
-        Err(message) => report.message = Some(message),
-    }
-    if let Err(message) = writable(&admission.data_dir) {
-        report.version = None; // not fit for a ticket
-        report.message = Some(message);
-    }
-    if found == Found::Spent {
-        report.message = Some("its ticket was used, and yet there is no log".to_owned());
-    }
-    info!(
-        ?found,
-        version = report.version,
-        message = report.message,
-        "no log; waits for a ticket"
-    );
+    info!(found = ?report.found, version = report.version, message = report.message, "waits for a ticket");
     let report = Arc::new(Mutex::new(report));
     serve(admission.port, Arc::clone(&report)).await?;
     let mut stop = signal(SignalKind::terminate()).map_err(io_error("listens for SIGTERM"))?;
     let ticket = tokio::select! {
-        ticket = wait_for_ticket(&admission, &report, found) => ticket,
+        ticket = wait(&admission, &program, &report) => ticket,
         _ = stop.recv() => {
             info!("stopped while waiting for a ticket");
             return Ok(());
         }
     };
+    let Some(ticket) = ticket else {
+        info!("found a log after all; starts the member");
+        return exec(&program, flags, &[]).map(|never| match never {});
+    };
     record(&admission.state_dir, &ticket)?;
     info!(kind = ?ticket.kind, member = ticket.member_id, cluster = ticket.cluster_id, "admitted");
-    exec(&program, &admission.command[1..], &ticket.flags()).map(|never| match never {})
+    exec(&program, flags, &ticket.flags()).map(|never| match never {})
 }
 
-async fn wait_for_ticket(
-    admission: &Admission,
-    report: &Mutex<Report>,
-    found: Found,
-) -> TicketPaper {
+/// What is there; `None`: a log, so there is nothing to wait for. A report without
+/// a version is of a pod that is not fit for a ticket.
+fn examine(admission: &Admission, program: &str) -> Option<Report> {
+    let report = |found, version, message| Report {
+        pod_uid: admission.pod_uid.clone(),
+        found,
+        version,
+        message,
+    };
+    let found = match decide(&admission.data_dir, &admission.state_dir) {
+        Ok(Decision::Start) => return None,
+        Ok(Decision::Wait(found)) => found,
+        // A disk that cannot be read is neither empty nor spent; it may be mended.
+        Err(error) => return Some(report(Found::Unknown, None, Some(error.to_string()))),
+    };
+    if found == Found::Spent {
+        let message = "its ticket was used, and yet there is no log".to_owned();
+        return Some(report(found, None, Some(message)));
+    }
+    let fit = writable(&admission.data_dir).and_then(|()| version(program));
+    Some(match fit {
+        Ok(version) => report(found, Some(version), None),
+        Err(message) => report(found, None, Some(message)),
+    })
+}
+
+/// Waits for a ticket that may be used. `None`: a log has turned up instead.
+async fn wait(admission: &Admission, program: &str, report: &Mutex<Report>) -> Option<TicketPaper> {
     let mut poll = tokio::time::interval(POLL);
+    let mut examined = tokio::time::Instant::now();
     loop {
         poll.tick().await;
+        let now = report.lock().clone();
+        if now.version.is_none() {
+            // Not fit for a ticket: see whether that was mended.
+            if examined.elapsed() >= EXAMINE {
+                examined = tokio::time::Instant::now();
+                *report.lock() = examine(admission, program)?;
+            }
+            continue;
+        }
         let text = fs::read_to_string(&admission.ticket_file).unwrap_or_default();
         match read_ticket(&text, &admission.pod_uid) {
-            // A ticket once used is never used again; the operator replaces the member.
-            Ok(Some(paper)) if found == Found::Empty => return paper,
-            Ok(_) => {}
-            Err(message) => {
-                let mut report = report.lock();
-                if report.message.as_ref() != Some(&message) {
-                    warn!(message, "refuses the ticket");
-                    report.message = Some(message);
-                }
+            Ok(Some(paper)) => return Some(paper),
+            Ok(None) => {}
+            Err(message) if now.message.as_ref() != Some(&message) => {
+                warn!(message, "refuses the ticket");
+                report.lock().message = Some(message);
             }
+            Err(_) => {}
         }
     }
 }

@@ -105,7 +105,6 @@ impl Worker {
         let mut cluster = cached.clone();
         let mut observed = self.observer.observe(&cluster, Source::Cache).await?;
         let mut next = plan(&cluster, &observed, settings, Timestamp::now());
-        let mut outcome = Outcome::default();
         if next.step != Step::None {
             // Never act on a cache: look at the API server, and decide again.
             let api: Api<EtcdCluster> = Api::namespaced(self.context.client.clone(), &namespace);
@@ -117,21 +116,24 @@ impl Worker {
             cluster = live;
             observed = self.observer.observe(&cluster, Source::Live).await?;
             next = plan(&cluster, &observed, settings, Timestamp::now());
-            outcome = self.carry_out(&mut cluster, &observed, &next).await;
         }
         if cluster.metadata.deletion_timestamp.is_some() {
             self.context.metrics.forget(&namespace, &name);
             return Ok(Action::await_change());
         }
+        // Told before it is done: what was observed is older than what the step makes.
         let before = cluster.status.clone();
-        let after = status(
-            &cluster,
-            &observed,
-            &next,
-            &outcome,
-            settings,
-            Timestamp::now(),
-        );
+        let told = |cluster: &EtcdCluster, outcome: &Outcome| {
+            status(
+                cluster,
+                &observed,
+                &next,
+                outcome,
+                settings,
+                Timestamp::now(),
+            )
+        };
+        let after = told(&cluster, &Outcome::default());
         let ready = is(&after, ConditionType::Ready);
         self.context.metrics.cluster(
             &namespace,
@@ -143,11 +145,26 @@ impl Worker {
         self.announce(&cluster, before.as_ref(), &after).await;
         let written = self.context.applier.write_status(&mut cluster, after).await;
         written.map_err(ReconcileError::Status)?;
-        let patience = match &outcome.error {
-            Some(_) => Duration::from_secs(2),
-            None => next.patience(),
+        if next.step == Step::None {
+            return Ok(Action::requeue(next.patience()));
+        }
+        let planned = cluster.clone();
+        let outcome = self.carry_out(&mut cluster, &observed, &next).await;
+        if outcome.error.is_none() {
+            return Ok(Action::requeue(next.patience()));
+        }
+        // What the step has recorded on its way stays; only the tale of it changes.
+        let failed = told(&planned, &outcome);
+        let memory = cluster.status.clone().unwrap_or_default();
+        let after = EtcdClusterStatus {
+            phase: failed.phase,
+            plan: failed.plan,
+            conditions: failed.conditions,
+            ..memory
         };
-        Ok(Action::requeue(patience))
+        let written = self.context.applier.write_status(&mut cluster, after).await;
+        written.map_err(ReconcileError::Status)?;
+        Ok(Action::requeue(Duration::from_secs(2)))
     }
 
     /// Carries out the plan's step, counts it, logs it, and makes an event of it.

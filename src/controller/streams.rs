@@ -22,7 +22,7 @@ use kube::{
     },
 };
 use serde::de::DeserializeOwned;
-use tracing::{info, warn};
+use tracing::{debug, info};
 
 use crate::{
     api::{EtcdCluster, LABEL_CLUSTER},
@@ -105,7 +105,7 @@ async fn controller(
         .run(reconcile::reconcile, reconcile::error_policy, worker)
         .for_each(async |result| {
             if let Err(error) = result {
-                warn!(%error, "reconcile");
+                debug!(%error, "reconcile"); // the error policy has told it
             }
         })
         .await;

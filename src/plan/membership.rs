@@ -99,6 +99,11 @@ fn bring_in(
             why,
         )
     };
+    if roster.persistent && learner.objects.claim.is_none() && learner.pod().is_none() {
+        return remove(format!(
+            "{name} was added but has no volume to start from; rolls its admission back"
+        ));
+    }
     if learner.lost_data(roster.persistent) {
         return remove(format!(
             "{name} lost its disk before it could vote; a new member will take its place"

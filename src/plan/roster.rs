@@ -328,7 +328,7 @@ impl<'a> Member<'a> {
         match self.found() {
             Some(Found::Spent) => true,
             Some(Found::Empty) => !self.ticket_is_current(),
-            None => false,
+            Some(Found::Unknown) | None => false,
         }
     }
 
