@@ -211,18 +211,30 @@ impl ConsensusThread {
         if is_leader {
             self.shared.set_progress(status.progress);
         }
-        if role.publish(now) {
+        let before = role.now();
+        if role.publish(now) && now.leader != 0 {
             tracing::info!(
                 local = %format_args!("{:x}", self.shared.member_id),
                 leader = %format_args!("{:x}", now.leader),
                 term = now.term,
                 "raft.node: leader changed"
             );
-            if let Some(reading) = self.reading.take() {
-                for waiter in reading.waiters {
-                    let _gone = waiter.send(Err(RequestError::LeaderChanged));
-                }
-            }
+            self.reading_under(before.leader);
+        }
+    }
+
+    /// The read under way was for the leader of before. Where there was none it is
+    /// asked for anew; else its callers may ask again.
+    fn reading_under(&mut self, leader_before: u64) {
+        let Some(reading) = self.reading.take() else {
+            return;
+        };
+        if leader_before == 0 {
+            self.reads.extend(reading.waiters);
+            return;
+        }
+        for waiter in reading.waiters {
+            let _gone = waiter.send(Err(RequestError::LeaderChanged));
         }
     }
 

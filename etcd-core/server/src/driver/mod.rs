@@ -32,6 +32,7 @@ pub use error::RequestError;
 pub use leases::KeepAlive;
 pub use node::Node;
 pub use peers::{NoPeers, Peers, SnapshotSource};
+pub use publish::PeerVersions;
 pub use request::Reply;
 pub use role::Leadership;
 pub use shared::Die;

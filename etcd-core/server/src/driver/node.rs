@@ -285,6 +285,11 @@ impl Node {
         });
     }
 
+    /// Peers say that this member does not belong to the cluster any more.
+    pub fn removed_by_peers(&self) {
+        self.shared.removed.send_replace(true);
+    }
+
     /// An input from the network.
     pub fn receive(&self, input: Input) {
         // A full inbox drops messages, as a network may.
