@@ -100,7 +100,11 @@ impl Entry {
     pub(crate) fn dropped(&self, main: i64, dead: &mut Vec<Revision>) {
         let all = std::iter::once(self.past).chain(self.history.iter());
         for (i, past) in all.filter(|past| past.rev().main <= main).enumerate() {
-            let drop = if past.tombstone() { past.rev().main < main } else { i > 0 };
+            let drop = if past.tombstone() {
+                past.rev().main < main
+            } else {
+                i > 0
+            };
             if drop {
                 dead.push(past.rev());
             }

@@ -75,6 +75,11 @@ impl History {
         self.0.is_none()
     }
 
+    /// How many share the newest chunk.
+    pub(crate) fn references(&self) -> usize {
+        self.0.as_ref().map_or(0, Arc::strong_count)
+    }
+
     /// Puts a change in front: it is newer than all in the list.
     pub(crate) fn push(&mut self, past: Past) {
         match &mut self.0 {

@@ -343,10 +343,9 @@ impl Model {
         let live = newest.values().filter(|(_, _, kv)| kv.is_some());
         let mut kept: BTreeSet<Revision> = live.map(|(rev, ..)| *rev).collect();
         // Of its own revision a compaction leaves every tombstone.
-        let others = self
-            .log
-            .iter()
-            .filter(|(rev, _, kv)| rev.main > self.compacted || (rev.main == self.compacted && kv.is_none()));
+        let others = self.log.iter().filter(|(rev, _, kv)| {
+            rev.main > self.compacted || (rev.main == self.compacted && kv.is_none())
+        });
         kept.extend(others.map(|(rev, ..)| *rev));
         kept
     }

@@ -1,15 +1,82 @@
-//! Tests.
+//! Pages at a pinned revision, and the counts that come with them.
+
+use etcd_proto::etcdserverpb::{RangeRequest, RangeResponse};
+
 use super::*;
+use crate::Span;
+
+/// Reads a prefix as the API server does: the first page now, each further one
+/// from behind the last key at the revision of the first.
+fn page(store: &Store, first: Option<(&RangeResponse, i64)>, limit: i64) -> RangeResponse {
+    let mut request = RangeRequest {
+        limit,
+        ..range_request("k/", "k0")
+    };
+    if let Some((page, revision)) = first {
+        let mut key = page.kvs.last().unwrap().key.to_vec();
+        key.push(0);
+        request.key = key.into();
+        request.revision = revision;
+    }
+    store.view().range(&request).unwrap()
+}
+
 #[test]
-fn dbg() {
-    let (mut store, mut archive) = store();
-    put(&mut store, "b", "");
-    put(&mut store, "a", "");
-    let mut job = store.compact(3).unwrap().job;
+fn b018_pages_of_one_revision_add_up_while_keys_change() {
+    for remembered in [true, false] {
+        let (mut store, mut archive) = store();
+        for i in 0..1000 {
+            put(&mut store, &format!("k/{i:04}"), "old");
+        }
+        let mut current = page(&store, None, 100);
+        let revision = current.header.as_ref().unwrap().revision;
+        if !remembered {
+            // As on another member, which never served the first page.
+            archive.take(&mut store, revision);
+            store = archive.restore(revision, -1);
+        }
+        let mut seen = current.kvs.clone();
+        let mut left = 1000;
+        for round in 0.. {
+            assert_eq!((current.count, current.more), (left, left > 100));
+            if !current.more {
+                break;
+            }
+            left -= 100;
+            delete(
+                &mut store,
+                &format!("k/{:04}", round * 70),
+                &format!("k/{:04}", round * 70 + 30),
+            );
+            for i in 0..40 {
+                put(&mut store, &format!("k/{:04}", 999 - i * 3), "new");
+                put(&mut store, &format!("k/{i:04}+{round}"), "new");
+            }
+            archive.take(&mut store, revision + round * 20);
+            current = page(&store, Some((&current, revision)), 100);
+            assert!(current.kvs.iter().all(|kv| kv.mod_revision <= revision));
+            seen.extend(current.kvs.iter().cloned());
+        }
+        assert_eq!(seen.len(), 1000);
+        assert!(seen.iter().all(|kv| kv.value == "old"));
+    }
+}
+
+#[test]
+fn counts_of_the_past_by_either_way() {
+    let (mut store, _) = store();
+    for i in 0..50 {
+        put(&mut store, &format!("k/{i:02}"), "");
+        put(&mut store, "far", "");
+    }
+    for _ in 0..500 {
+        put(&mut store, "noise", "");
+    }
+    // Few keys behind many changes are looked at, many behind few are corrected.
     let view = store.view();
-    println!("{:?}", view.range(&range_request("a", "l")));
-    archive.step(&mut store, &mut job, 4);
-    println!("{:?}", view.range(&range_request("a", "l")));
-    archive.take(&mut store, 3);
-    println!("{:?}", view.range(&range_request("a", "l")));
+    for (revision, count) in [(1, 0), (2, 1), (3, 1), (4, 2), (101, 50), (500, 50)] {
+        assert_eq!(view.count(Span::Range(b"k/", b"k0"), revision), Ok(count));
+    }
+    assert_eq!(view.count(Span::Key(b"k/01"), 3), Ok(0));
+    assert_eq!(view.count(Span::Key(b"k/01"), 4), Ok(1));
 }
