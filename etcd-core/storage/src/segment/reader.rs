@@ -101,7 +101,8 @@ impl Segment {
     pub fn record_bytes(&self, main: i64, sub: i64) -> Option<u64> {
         let entry = self.entry(self.lower_bound((main, sub)))?;
         let key = self.key_range(&entry)?;
-        (entry.meta.revision() == (main, sub)).then(|| key.len() as u64 + u64::from(entry.value_len))
+        (entry.meta.revision() == (main, sub))
+            .then(|| key.len() as u64 + u64::from(entry.value_len))
     }
 
     /// All records in revision order, without their values: meta, key and the value's

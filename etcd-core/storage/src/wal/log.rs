@@ -115,6 +115,7 @@ impl Wal {
         let mut buffer = Vec::new();
         let mut encoder = Encoder {
             buffer: &mut buffer,
+            offset: 0,
             crc: 0,
         };
         encoder.crc_record();
@@ -347,6 +348,7 @@ impl Wal {
         self.buffer.clear();
         let mut encoder = Encoder {
             buffer: &mut self.buffer,
+            offset: self.offset,
             crc: self.crc,
         };
         encode(&mut encoder);

@@ -4,13 +4,11 @@ use std::path::{Path, PathBuf};
 
 use super::WalError;
 use super::record::{
-    HEAD_BYTES_MAX, Head, HeadError, Kind, LENGTH_BYTES, decode_length, one_bit_explains,
+    HEAD_BYTES_MAX, Head, HeadError, Kind, LENGTH_BYTES, SECTOR_BYTES, decode_length,
+    may_lose_its_length, one_bit_explains,
 };
 use crate::disk::File;
 
-/// A disk writes whole sectors: after a crash each is as it was before a write or as it
-/// is after it.
-const SECTOR: u64 = 512;
 const WINDOW_BYTES: usize = 1 << 20;
 
 /// What was found at a place in the file.
@@ -192,7 +190,7 @@ impl<'f> Reader<'f> {
         }
         // Writers zero what follows the last record, so the rest of its sector is zero
         // whether or not the sectors of a next record reached the disk.
-        let sector_end = (offset / SECTOR + 1) * SECTOR;
+        let sector_end = (offset / SECTOR_BYTES + 1) * SECTOR_BYTES;
         let rest = (self.len.min(sector_end).saturating_sub(offset)) as usize;
         if !is_zero(self.bytes(offset, rest)?) {
             if self.last && (rest as u64) < LENGTH_BYTES {
@@ -214,7 +212,8 @@ impl<'f> Reader<'f> {
 
     /// Whether an intact record follows a length field of zero that fills its sector's
     /// last 8 bytes, and the length would have had a single bit set: more likely that
-    /// bit is gone than that just this sector never reached the disk.
+    /// bit is gone than that just this sector never reached the disk. (Our own writer
+    /// writes no such length there, so this is for files of stock etcd.)
     fn lost_length_is_one_bit(&mut self, offset: u64) -> Result<bool, WalError> {
         let start = offset + LENGTH_BYTES;
         let Some(crc) = self.crc else {
@@ -224,7 +223,7 @@ impl<'f> Reader<'f> {
             return Ok(false);
         };
         let len = head.record_len();
-        if !len.is_power_of_two() || len % 8 != 0 || len > self.len.saturating_sub(start) {
+        if len > self.len.saturating_sub(start) || !may_lose_its_length(len as usize) {
             return Ok(false);
         }
         let data = &self.bytes(start, len as usize)?[head.data_start..];
@@ -244,7 +243,7 @@ impl<'f> Reader<'f> {
     /// disk.
     fn visible_head(&mut self, start: u64) -> Result<usize, WalError> {
         let bytes = self.bytes(start, HEAD_BYTES_MAX)?.len();
-        let to_sector = (start.div_ceil(SECTOR) * SECTOR - start) as usize;
+        let to_sector = (start.div_ceil(SECTOR_BYTES) * SECTOR_BYTES - start) as usize;
         if self.last && to_sector < bytes && self.has_lost_sector(start, start + bytes as u64)? {
             return Ok(to_sector);
         }
@@ -254,13 +253,13 @@ impl<'f> Reader<'f> {
     /// Whether a sector that starts in `start..end` is all zero. The sector of the
     /// length field, which is not, is not looked at.
     fn has_lost_sector(&mut self, start: u64, end: u64) -> Result<bool, WalError> {
-        let mut sector = start.div_ceil(SECTOR) * SECTOR;
+        let mut sector = start.div_ceil(SECTOR_BYTES) * SECTOR_BYTES;
         while sector < end {
-            let bytes = self.bytes(sector, SECTOR as usize)?;
+            let bytes = self.bytes(sector, SECTOR_BYTES as usize)?;
             if is_zero(bytes) {
                 return Ok(true);
             }
-            sector += SECTOR;
+            sector += SECTOR_BYTES;
         }
         Ok(false)
     }

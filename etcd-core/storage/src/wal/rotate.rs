@@ -67,6 +67,7 @@ impl Wal {
         let mut buffer = Vec::new();
         let mut encoder = Encoder {
             buffer: &mut buffer,
+            offset: 0,
             crc: self.crc,
         };
         encoder.crc_record();
