@@ -15,6 +15,9 @@ use tonic::transport::{Channel, Endpoint};
 
 use crate::watch::Watch;
 
+/// A call without an answer for this long fails with `Cancelled`, so that no test waits for ever.
+const CALL_LIMIT: Duration = Duration::from_secs(60);
+
 /// What every call may return: the answer, or etcd's error as gRPC carries it.
 pub type Answer<T> = Result<T, Status>;
 
@@ -44,17 +47,28 @@ pub fn prefix_end(prefix: impl AsRef<[u8]>) -> Bytes {
 
 /// A put of `value` at `key`.
 pub fn put(key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> PutRequest {
-    PutRequest { key: bytes(key), value: bytes(value), ..PutRequest::default() }
+    PutRequest {
+        key: bytes(key),
+        value: bytes(value),
+        ..PutRequest::default()
+    }
 }
 
 /// A linearizable get of one key.
 pub fn get(key: impl AsRef<[u8]>) -> RangeRequest {
-    RangeRequest { key: bytes(key), ..RangeRequest::default() }
+    RangeRequest {
+        key: bytes(key),
+        ..RangeRequest::default()
+    }
 }
 
 /// A linearizable get of `[key, end)`.
 pub fn range(key: impl AsRef<[u8]>, end: impl AsRef<[u8]>) -> RangeRequest {
-    RangeRequest { key: bytes(key), range_end: bytes(end), ..RangeRequest::default() }
+    RangeRequest {
+        key: bytes(key),
+        range_end: bytes(end),
+        ..RangeRequest::default()
+    }
 }
 
 /// A linearizable get of every key that begins with `prefix`.
@@ -64,17 +78,26 @@ pub fn prefix(prefix: impl AsRef<[u8]>) -> RangeRequest {
 
 /// A deletion of one key.
 pub fn delete(key: impl AsRef<[u8]>) -> DeleteRangeRequest {
-    DeleteRangeRequest { key: bytes(key), ..DeleteRangeRequest::default() }
+    DeleteRangeRequest {
+        key: bytes(key),
+        ..DeleteRangeRequest::default()
+    }
 }
 
 /// A deletion of `[key, end)`.
 pub fn delete_range(key: impl AsRef<[u8]>, end: impl AsRef<[u8]>) -> DeleteRangeRequest {
-    DeleteRangeRequest { key: bytes(key), range_end: bytes(end), prev_kv: false }
+    DeleteRangeRequest {
+        key: bytes(key),
+        range_end: bytes(end),
+        prev_kv: false,
+    }
 }
 
 /// Any request as an operation of a transaction.
 pub fn op(request: impl Into<Operation>) -> RequestOp {
-    RequestOp { request: Some(request.into().0) }
+    RequestOp {
+        request: Some(request.into().0),
+    }
 }
 
 /// See [`op`].
@@ -107,10 +130,13 @@ impl Client {
         let endpoint = Endpoint::from_shared(url.to_owned())
             .expect("a URL")
             .connect_timeout(Duration::from_secs(2))
+            .timeout(CALL_LIMIT)
             .tcp_nodelay(true)
             .initial_stream_window_size(4 << 20)
             .initial_connection_window_size(16 << 20);
-        Client { channel: endpoint.connect_lazy() }
+        Client {
+            channel: endpoint.connect_lazy(),
+        }
     }
 
     /// Key-value calls. Answers may be of any size.
@@ -196,7 +222,14 @@ impl Client {
     /// # Errors
     /// etcd's.
     pub async fn compact(&self, revision: i64) -> Answer<CompactionResponse> {
-        Ok(self.kv().compact(CompactionRequest { revision, physical: true }).await?.into_inner())
+        Ok(self
+            .kv()
+            .compact(CompactionRequest {
+                revision,
+                physical: true,
+            })
+            .await?
+            .into_inner())
     }
 
     /// The store's current revision, read linearizably.
@@ -204,7 +237,12 @@ impl Client {
     /// # Errors
     /// etcd's.
     pub async fn revision(&self) -> Answer<i64> {
-        Ok(self.get("revision?").await?.header.unwrap_or_default().revision)
+        Ok(self
+            .get("revision?")
+            .await?
+            .header
+            .unwrap_or_default()
+            .revision)
     }
 
     /// Grants a lease; `id` 0 lets the server choose.
@@ -212,7 +250,11 @@ impl Client {
     /// # Errors
     /// etcd's.
     pub async fn grant(&self, ttl: i64, id: i64) -> Answer<LeaseGrantResponse> {
-        Ok(self.lease().lease_grant(LeaseGrantRequest { ttl, id }).await?.into_inner())
+        Ok(self
+            .lease()
+            .lease_grant(LeaseGrantRequest { ttl, id })
+            .await?
+            .into_inner())
     }
 
     /// Revokes a lease.
@@ -220,7 +262,11 @@ impl Client {
     /// # Errors
     /// etcd's.
     pub async fn revoke(&self, id: i64) -> Answer<LeaseRevokeResponse> {
-        Ok(self.lease().lease_revoke(LeaseRevokeRequest { id }).await?.into_inner())
+        Ok(self
+            .lease()
+            .lease_revoke(LeaseRevokeRequest { id })
+            .await?
+            .into_inner())
     }
 
     /// Renews a lease once, on a stream of its own.
@@ -230,7 +276,10 @@ impl Client {
     pub async fn keep_alive(&self, id: i64) -> Answer<LeaseKeepAliveResponse> {
         let requests = tokio_stream::once(LeaseKeepAliveRequest { id });
         let mut answers = self.lease().lease_keep_alive(requests).await?.into_inner();
-        answers.message().await?.ok_or_else(|| Status::unknown("the stream ended without an answer"))
+        answers
+            .message()
+            .await?
+            .ok_or_else(|| Status::unknown("the stream ended without an answer"))
     }
 
     /// A lease's remaining time and, if `keys`, what is attached to it.
@@ -238,7 +287,11 @@ impl Client {
     /// # Errors
     /// etcd's.
     pub async fn time_to_live(&self, id: i64, keys: bool) -> Answer<LeaseTimeToLiveResponse> {
-        Ok(self.lease().lease_time_to_live(LeaseTimeToLiveRequest { id, keys }).await?.into_inner())
+        Ok(self
+            .lease()
+            .lease_time_to_live(LeaseTimeToLiveRequest { id, keys })
+            .await?
+            .into_inner())
     }
 
     /// The members, read linearizably.
@@ -247,7 +300,12 @@ impl Client {
     /// etcd's.
     pub async fn members(&self) -> Answer<Vec<Member>> {
         let request = MemberListRequest { linearizable: true };
-        Ok(self.cluster().member_list(request).await?.into_inner().members)
+        Ok(self
+            .cluster()
+            .member_list(request)
+            .await?
+            .into_inner()
+            .members)
     }
 
     /// This member's status.
@@ -255,7 +313,11 @@ impl Client {
     /// # Errors
     /// etcd's.
     pub async fn status(&self) -> Answer<StatusResponse> {
-        Ok(self.maintenance().status(StatusRequest {}).await?.into_inner())
+        Ok(self
+            .maintenance()
+            .status(StatusRequest {})
+            .await?
+            .into_inner())
     }
 
     /// This member's hash of all keys up to `revision` (0 = current).
@@ -263,7 +325,11 @@ impl Client {
     /// # Errors
     /// etcd's.
     pub async fn hash_kv(&self, revision: i64) -> Answer<HashKvResponse> {
-        Ok(self.maintenance().hash_kv(HashKvRequest { revision }).await?.into_inner())
+        Ok(self
+            .maintenance()
+            .hash_kv(HashKvRequest { revision })
+            .await?
+            .into_inner())
     }
 
     /// Alarms: reads, raises or clears them.
@@ -276,7 +342,11 @@ impl Client {
         member_id: u64,
         alarm: AlarmType,
     ) -> Answer<AlarmResponse> {
-        let request = AlarmRequest { action: action.into(), member_id, alarm: alarm.into() };
+        let request = AlarmRequest {
+            action: action.into(),
+            member_id,
+            alarm: alarm.into(),
+        };
         Ok(self.maintenance().alarm(request).await?.into_inner())
     }
 
@@ -285,21 +355,25 @@ impl Client {
     /// # Errors
     /// etcd's.
     pub async fn move_leader(&self, target_id: u64) -> Answer<MoveLeaderResponse> {
-        Ok(self.maintenance().move_leader(MoveLeaderRequest { target_id }).await?.into_inner())
+        Ok(self
+            .maintenance()
+            .move_leader(MoveLeaderRequest { target_id })
+            .await?
+            .into_inner())
     }
 
-    /// Opens a stream of watches.
-    ///
-    /// # Errors
-    /// etcd's.
-    pub async fn watch(&self) -> Answer<Watch> {
-        Watch::open(self).await
+    /// A stream of watches.
+    pub fn watch(&self) -> Watch {
+        Watch::open(self, false)
     }
 }
 
 /// A request that a member without leader refuses at once.
 pub fn require_leader<T>(message: T) -> tonic::Request<T> {
     let mut request = tonic::Request::new(message);
-    request.metadata_mut().insert("hasleader", tonic::metadata::MetadataValue::from_static("true"));
+    request.metadata_mut().insert(
+        "hasleader",
+        tonic::metadata::MetadataValue::from_static("true"),
+    );
     request
 }

@@ -3,9 +3,13 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use etcd_proto::etcdserverpb::{Member, MemberAddRequest, MemberRemoveRequest};
+use etcd_proto::etcdserverpb::{
+    Member, MemberAddRequest, MemberPromoteRequest, MemberRemoveRequest,
+};
+use tonic::Status;
 
 use crate::client::{Answer, Client};
+use crate::errors::{MEMBER_NOT_FOUND, MEMBER_NOT_LEARNER, PEER_URL_EXISTS};
 use crate::process::{Options, Process};
 use crate::wait::eventually;
 
@@ -37,7 +41,10 @@ impl Cluster {
         let template = templates.first().context("a cluster has members")?.clone();
         let mut members = Vec::new();
         for (number, options) in templates.into_iter().enumerate() {
-            let options = Options { name: format!("m{number}"), ..options };
+            let options = Options {
+                name: format!("m{number}"),
+                ..options
+            };
             members.push(Process::prepare(options)?);
         }
         let list = list(&members);
@@ -74,12 +81,19 @@ impl Cluster {
                 // A paused member answers nothing; it does not count.
                 let status = tokio::time::timeout(Duration::from_secs(1), client.status()).await;
                 let status = status.ok().and_then(Result::ok);
-                ids.push(status.as_ref().map(|s| s.header.unwrap_or_default().member_id));
+                ids.push(
+                    status
+                        .as_ref()
+                        .map(|s| s.header.unwrap_or_default().member_id),
+                );
                 if let Some(status) = status.filter(|status| status.leader != 0) {
                     *votes.entry(status.leader).or_default() += 1;
                 }
             }
-            let chosen = votes.iter().find(|(_, count)| **count > self.members.len() / 2).map(|(id, _)| *id);
+            let chosen = votes
+                .iter()
+                .find(|(_, count)| **count > self.members.len() / 2)
+                .map(|(id, _)| *id);
             let place = chosen.and_then(|id| ids.iter().position(|own| *own == Some(id)));
             place.ok_or_else(|| format!("leaders named: {votes:x?}, answers of: {ids:x?}"))
         })
@@ -100,7 +114,13 @@ impl Cluster {
     /// # Errors
     /// If it does not answer.
     pub async fn id(&self, place: usize) -> Answer<u64> {
-        Ok(self.members[place].client().status().await?.header.unwrap_or_default().member_id)
+        Ok(self.members[place]
+            .client()
+            .status()
+            .await?
+            .header
+            .unwrap_or_default()
+            .member_id)
     }
 
     /// Adds a member to the membership through `through` and prepares, but does not start, its process.
@@ -114,22 +134,44 @@ impl Cluster {
     /// If the cluster refuses for [`AGREES_WITHIN`].
     pub async fn add(&mut self, through: usize, is_learner: bool) -> Result<Member> {
         let name = format!("m{}", self.members.len());
-        let mut process =
-            Process::prepare(Options { name, initial_cluster_state: "existing", ..self.template.clone() })?;
+        let mut process = Process::prepare(Options {
+            name,
+            initial_cluster_state: "existing",
+            ..self.template.clone()
+        })?;
         let client = self.members[through].client();
         let url = process.peer_url();
-        let answer = eventually(AGREES_WITHIN, "a member added", async || {
-            let request = MemberAddRequest { peer_ur_ls: vec![url.clone()], is_learner };
-            client.cluster().member_add(request).await
+        let (member, members) = eventually(AGREES_WITHIN, "a member added", async || {
+            let mut api = client.cluster();
+            let added = api.member_add(limited(MemberAddRequest {
+                peer_ur_ls: vec![url.clone()],
+                is_learner,
+            }));
+            match added.await {
+                Ok(_) => {}
+                // An attempt that got no answer was applied after all.
+                Err(status) if PEER_URL_EXISTS.matches(&status) => {}
+                Err(status) => return Err(status),
+            }
+            let members = client.members().await?;
+            let member = members
+                .iter()
+                .find(|member| member.peer_ur_ls == [url.clone()])
+                .cloned();
+            Ok((
+                member.ok_or_else(|| Status::not_found("the new member is not listed"))?,
+                members,
+            ))
         })
-        .await
-        .into_inner();
-        let member = answer.member.context("the answer names the member")?;
-        let list: Vec<String> = answer
-            .members
+        .await;
+        let list: Vec<String> = members
             .iter()
             .map(|m| {
-                let name = if m.id == member.id { process.name() } else { &m.name };
+                let name = if m.id == member.id {
+                    process.name()
+                } else {
+                    &m.name
+                };
                 format!("{name}={}", m.peer_ur_ls.join(","))
             })
             .collect();
@@ -145,7 +187,37 @@ impl Cluster {
     pub async fn remove(&self, through: usize, id: u64) {
         let client = self.members[through].client();
         eventually(AGREES_WITHIN, "a member removed", async || {
-            client.cluster().member_remove(MemberRemoveRequest { id }).await
+            match client
+                .cluster()
+                .member_remove(limited(MemberRemoveRequest { id }))
+                .await
+            {
+                Ok(_) => Ok(()),
+                // An attempt that got no answer was applied after all.
+                Err(status) if MEMBER_NOT_FOUND.matches(&status) => Ok(()),
+                Err(status) => Err(status),
+            }
+        })
+        .await;
+    }
+
+    /// Promotes the learner `id` through `through`, waiting until it is in sync.
+    ///
+    /// # Panics
+    /// If the cluster refuses for [`AGREES_WITHIN`].
+    pub async fn promote(&self, through: usize, id: u64) {
+        let client = self.members[through].client();
+        eventually(AGREES_WITHIN, "a learner promoted", async || {
+            match client
+                .cluster()
+                .member_promote(limited(MemberPromoteRequest { id }))
+                .await
+            {
+                Ok(_) => Ok(()),
+                // An attempt that got no answer was applied after all.
+                Err(status) if MEMBER_NOT_LEARNER.matches(&status) => Ok(()),
+                Err(status) => Err(status),
+            }
         })
         .await;
     }
@@ -155,20 +227,41 @@ impl Cluster {
     /// # Panics
     /// If they differ, or do not catch up within [`AGREES_WITHIN`].
     pub async fn equal(&mut self) {
-        let running: Vec<usize> = (0..self.members.len()).filter(|i| self.members[*i].is_running()).collect();
+        let running: Vec<usize> = (0..self.members.len())
+            .filter(|i| self.members[*i].is_running())
+            .collect();
         let clients: Vec<Client> = running.iter().map(|i| self.members[*i].client()).collect();
         eventually(AGREES_WITHIN, "equal hashes on all members", async || {
             let mut hashes = Vec::new();
             for client in &clients {
-                let hash = client.hash_kv(0).await.map_err(|status| format!("{status:?}"))?;
+                let hash = client
+                    .hash_kv(0)
+                    .await
+                    .map_err(|status| format!("{status:?}"))?;
                 hashes.push((hash.hash_revision, hash.compact_revision, hash.hash));
             }
-            if hashes.windows(2).all(|pair| pair[0] == pair[1]) { Ok(()) } else { Err(format!("{hashes:?}")) }
+            if hashes.windows(2).all(|pair| pair[0] == pair[1]) {
+                Ok(())
+            } else {
+                Err(format!("{hashes:?}"))
+            }
         })
         .await;
     }
 }
 
+/// A leader silently drops a change of members proposed before the last one is applied, and
+/// etcd then waits for it as long as the client does: ask for a while, and ask again.
+fn limited<T>(message: T) -> tonic::Request<T> {
+    let mut request = tonic::Request::new(message);
+    request.set_timeout(Duration::from_secs(3));
+    request
+}
+
 fn list(members: &[Process]) -> String {
-    members.iter().map(|m| format!("{}={}", m.name(), m.peer_url())).collect::<Vec<_>>().join(",")
+    members
+        .iter()
+        .map(|m| format!("{}={}", m.name(), m.peer_url()))
+        .collect::<Vec<_>>()
+        .join(",")
 }

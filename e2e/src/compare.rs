@@ -26,7 +26,11 @@ pub fn compare(key: impl AsRef<[u8]>, target: TargetUnion, result: CompareResult
 
 /// Compares the value.
 pub fn value(key: impl AsRef<[u8]>, result: CompareResult, value: impl AsRef<[u8]>) -> Compare {
-    compare(key, TargetUnion::Value(Bytes::copy_from_slice(value.as_ref())), result)
+    compare(
+        key,
+        TargetUnion::Value(Bytes::copy_from_slice(value.as_ref())),
+        result,
+    )
 }
 
 /// Compares the number of puts since the key was created.
@@ -51,7 +55,10 @@ pub fn lease(key: impl AsRef<[u8]>, result: CompareResult, lease: i64) -> Compar
 
 /// The same comparison for every key in `[key, end)`.
 pub fn over(compare: Compare, end: impl AsRef<[u8]>) -> Compare {
-    Compare { range_end: Bytes::copy_from_slice(end.as_ref()), ..compare }
+    Compare {
+        range_end: Bytes::copy_from_slice(end.as_ref()),
+        ..compare
+    }
 }
 
 /// If every comparison holds `success`, else `failure`.
@@ -60,5 +67,9 @@ pub fn txn(
     success: impl Into<Vec<RequestOp>>,
     failure: impl Into<Vec<RequestOp>>,
 ) -> TxnRequest {
-    TxnRequest { compare: compare.into(), success: success.into(), failure: failure.into() }
+    TxnRequest {
+        compare: compare.into(),
+        success: success.into(),
+        failure: failure.into(),
+    }
 }

@@ -38,7 +38,10 @@ impl Etcdctl {
     /// # Errors
     /// If stock etcdctl is not built.
     pub fn new(endpoints: &[String]) -> Result<Etcdctl> {
-        Ok(Etcdctl { program: stock::binaries()?.etcdctl, endpoints: endpoints.join(",") })
+        Ok(Etcdctl {
+            program: stock::binaries()?.etcdctl,
+            endpoints: endpoints.join(","),
+        })
     }
 
     fn command<S: AsRef<OsStr>>(&self, args: &[S]) -> Command {
@@ -98,7 +101,9 @@ impl Etcdutl {
     /// # Errors
     /// If it is not built.
     pub fn new() -> Result<Etcdutl> {
-        Ok(Etcdutl { program: stock::binaries()?.etcdutl })
+        Ok(Etcdutl {
+            program: stock::binaries()?.etcdutl,
+        })
     }
 
     /// Runs a command that must succeed; its standard output.
@@ -123,7 +128,10 @@ pub async fn run<S: AsRef<OsStr>>(
     folder: &Path,
 ) -> Result<Output> {
     let mut command = Command::new(program);
-    command.args(args).envs(env.iter().copied()).current_dir(folder);
+    command
+        .args(args)
+        .envs(env.iter().copied())
+        .current_dir(folder);
     finish(command, "").await
 }
 
@@ -137,7 +145,10 @@ async fn finish(mut command: Command, input: &str) -> Result<Output> {
         .spawn()
         .with_context(|| format!("starting {name}"))?;
     let mut stdin = child.stdin.take().context("standard input is a pipe")?;
-    stdin.write_all(input.as_bytes()).await.with_context(|| format!("writing to {name}"))?;
+    stdin
+        .write_all(input.as_bytes())
+        .await
+        .with_context(|| format!("writing to {name}"))?;
     drop(stdin);
     let output = tokio::time::timeout(LIMIT, child.wait_with_output())
         .await
@@ -151,6 +162,12 @@ async fn finish(mut command: Command, input: &str) -> Result<Output> {
 }
 
 fn succeeded(output: Output) -> Result<String> {
-    ensure!(output.code == Some(0), "it ended with {:?}: {}{}", output.code, output.stdout, output.stderr);
+    ensure!(
+        output.code == Some(0),
+        "it ended with {:?}: {}{}",
+        output.code,
+        output.stdout,
+        output.stderr
+    );
     Ok(output.stdout)
 }

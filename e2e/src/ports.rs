@@ -27,10 +27,12 @@ impl Port {
     pub fn reserve() -> Result<Port> {
         static NEXT: AtomicU16 = AtomicU16::new(0);
         let folder = std::env::temp_dir().join("etcd-e2e-ports");
-        std::fs::create_dir_all(&folder).with_context(|| format!("creating {}", folder.display()))?;
+        std::fs::create_dir_all(&folder)
+            .with_context(|| format!("creating {}", folder.display()))?;
         let span = LAST - FIRST + 1;
         // Programs start at different places, so they rarely try each other's ports.
-        let start = u16::try_from(std::process::id().wrapping_mul(97) % u32::from(span)).unwrap_or(0);
+        let start =
+            u16::try_from(std::process::id().wrapping_mul(97) % u32::from(span)).unwrap_or(0);
         for _ in 0..span {
             let step = NEXT.fetch_add(1, Ordering::Relaxed) % span;
             let number = FIRST + (start + step) % span;
@@ -42,7 +44,10 @@ impl Port {
                 .open(&path)
                 .with_context(|| format!("opening {}", path.display()))?;
             if lock.try_lock().is_ok() && TcpListener::bind((Ipv4Addr::LOCALHOST, number)).is_ok() {
-                return Ok(Port { number, _lock: lock });
+                return Ok(Port {
+                    number,
+                    _lock: lock,
+                });
             }
         }
         bail!("no loopback port is free between {FIRST} and {LAST}")

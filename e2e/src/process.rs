@@ -145,7 +145,10 @@ impl Process {
             format!("--advertise-client-urls={}", self.client_url()),
             format!("--listen-peer-urls={}", self.peer_url()),
             format!("--initial-advertise-peer-urls={}", self.peer_url()),
-            format!("--initial-cluster={}", o.initial_cluster.as_ref().unwrap_or(&own)),
+            format!(
+                "--initial-cluster={}",
+                o.initial_cluster.as_ref().unwrap_or(&own)
+            ),
             format!("--initial-cluster-state={}", o.initial_cluster_state),
             format!("--initial-cluster-token={}", o.initial_cluster_token),
             format!("--heartbeat-interval={}", o.heartbeat_ms),
@@ -188,10 +191,18 @@ impl Process {
                 return Ok(());
             }
             if let Some(status) = self.exited() {
-                bail!("{} ended with {status}; its log ends:\n{}", self.options.name, self.log_tail());
+                bail!(
+                    "{} ended with {status}; its log ends:\n{}",
+                    self.options.name,
+                    self.log_tail()
+                );
             }
             if start.elapsed() > READY_WITHIN {
-                bail!("{} is not ready ({outcome:?}); its log ends:\n{}", self.options.name, self.log_tail());
+                bail!(
+                    "{} is not ready ({outcome:?}); its log ends:\n{}",
+                    self.options.name,
+                    self.log_tail()
+                );
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
@@ -264,9 +275,15 @@ impl Process {
     }
 
     fn signal(&self, signal: Signal) -> Result<()> {
-        let pid = self.pid().with_context(|| format!("{} does not run", self.options.name))?;
-        let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).context("a process id")?;
-        rustix::process::kill_process(pid, signal).with_context(|| format!("signalling {}", self.options.name))
+        let pid = self
+            .pid()
+            .with_context(|| format!("{} does not run", self.options.name))?;
+        let pid = i32::try_from(pid)
+            .ok()
+            .and_then(Pid::from_raw)
+            .context("a process id")?;
+        rustix::process::kill_process(pid, signal)
+            .with_context(|| format!("signalling {}", self.options.name))
     }
 
     /// The process id, while it runs.
@@ -280,7 +297,9 @@ impl Process {
     }
 
     fn exited(&mut self) -> Option<ExitStatus> {
-        self.child.as_mut().and_then(|child| child.try_wait().ok().flatten())
+        self.child
+            .as_mut()
+            .and_then(|child| child.try_wait().ok().flatten())
     }
 
     /// CPU time and memory from /proc.
@@ -288,7 +307,9 @@ impl Process {
     /// # Errors
     /// If it does not run.
     pub fn usage(&self) -> Result<Usage> {
-        let pid = self.pid().with_context(|| format!("{} does not run", self.options.name))?;
+        let pid = self
+            .pid()
+            .with_context(|| format!("{} does not run", self.options.name))?;
         let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
         // The name in parentheses may hold blanks; the numbers begin after it with field 3.
         let fields: Vec<&str> = stat
@@ -297,16 +318,28 @@ impl Process {
             .1
             .split_whitespace()
             .collect();
-        let ticks = |field: usize| -> Result<u64> { Ok(fields.get(field - 3).context("a short stat")?.parse()?) };
+        let ticks = |field: usize| -> Result<u64> {
+            Ok(fields.get(field - 3).context("a short stat")?.parse()?)
+        };
         let cpu = Duration::from_millis((ticks(14)? + ticks(15)?) * 10);
         let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
         let kib = |name: &str| -> u64 {
             status
                 .lines()
-                .find_map(|line| line.strip_prefix(name)?.split_whitespace().next()?.parse().ok())
+                .find_map(|line| {
+                    line.strip_prefix(name)?
+                        .split_whitespace()
+                        .next()?
+                        .parse()
+                        .ok()
+                })
                 .unwrap_or(0)
         };
-        Ok(Usage { cpu, rss: kib("VmRSS:") * 1024, rss_anon: kib("RssAnon:") * 1024 })
+        Ok(Usage {
+            cpu,
+            rss: kib("VmRSS:") * 1024,
+            rss_anon: kib("RssAnon:") * 1024,
+        })
     }
 
     /// A client of this member alone. It connects when first used and again after a restart.
@@ -346,7 +379,9 @@ impl Process {
 
     /// All that it has printed, over all its starts.
     pub fn log(&self) -> String {
-        std::fs::read(self.log_path()).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
+        std::fs::read(self.log_path())
+            .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+            .unwrap_or_default()
     }
 
     /// Waits until the log holds `text`.
@@ -354,9 +389,17 @@ impl Process {
     /// # Panics
     /// If it does not within `limit`.
     pub async fn logged(&self, text: &str, limit: Duration) {
-        eventually(limit, &format!("{} logs {text:?}", self.options.name), async || {
-            if self.log().contains(text) { Ok(()) } else { Err(self.log_tail()) }
-        })
+        eventually(
+            limit,
+            &format!("{} logs {text:?}", self.options.name),
+            async || {
+                if self.log().contains(text) {
+                    Ok(())
+                } else {
+                    Err(self.log_tail())
+                }
+            },
+        )
         .await;
     }
 

@@ -59,7 +59,10 @@ fn sweep(base: &Path) {
     }
     for entry in std::fs::read_dir(base).into_iter().flatten().flatten() {
         let name = entry.file_name();
-        let owner = name.to_str().and_then(|name| name.split('-').next()).and_then(|pid| pid.parse::<u32>().ok());
+        let owner = name
+            .to_str()
+            .and_then(|name| name.split('-').next())
+            .and_then(|pid| pid.parse::<u32>().ok());
         if let Some(pid) = owner
             && !Path::new("/proc").join(pid.to_string()).exists()
             && let Err(error) = std::fs::remove_dir_all(entry.path())

@@ -12,7 +12,10 @@ type Request = (Command, mpsc::Sender<std::io::Result<Child>>);
 ///
 /// The kernel ties that signal to the *thread* that spawned the child; one thread
 /// that lives as long as the program does all the spawning.
-pub(crate) fn spawn(program: &std::path::Path, prepare: impl FnOnce(&mut Command)) -> Result<Child> {
+pub(crate) fn spawn(
+    program: &std::path::Path,
+    prepare: impl FnOnce(&mut Command),
+) -> Result<Child> {
     static THREAD: OnceLock<mpsc::Sender<Request>> = OnceLock::new();
     let thread = THREAD.get_or_init(|| {
         let (send, receive) = mpsc::channel::<Request>();
@@ -31,9 +34,16 @@ pub(crate) fn spawn(program: &std::path::Path, prepare: impl FnOnce(&mut Command
     command.args(["--pdeathsig", "KILL", "--"]).arg(program);
     prepare(&mut command);
     let (reply, answer) = mpsc::channel();
-    thread.send((command, reply)).context("the spawner thread ended")?;
+    thread
+        .send((command, reply))
+        .context("the spawner thread ended")?;
     answer
         .recv()
         .context("the spawner thread ended")?
-        .with_context(|| format!("starting {} through setpriv (Debian package util-linux)", program.display()))
+        .with_context(|| {
+            format!(
+                "starting {} through setpriv (Debian package util-linux)",
+                program.display()
+            )
+        })
 }

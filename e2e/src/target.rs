@@ -67,6 +67,8 @@ fn ours() -> Result<PathBuf> {
         .max();
     match newest {
         Some((_, path)) => Ok(path),
-        None => bail!("our etcd is not built: `cargo build --release -p etcd-server`, or name a binary in ETCD_BIN"),
+        None => bail!(
+            "our etcd is not built: `cargo build --release -p etcd-server`, or name a binary in ETCD_BIN"
+        ),
     }
 }

@@ -25,7 +25,10 @@ where
             Ok(Err(reason)) => last = Some(reason),
             Err(_) => panic!("not within {limit:?}: {what}; last reason: {last:?}"),
         }
-        assert!(start.elapsed() < limit, "not within {limit:?}: {what}; last reason: {last:?}");
+        assert!(
+            start.elapsed() < limit,
+            "not within {limit:?}: {what}; last reason: {last:?}"
+        );
         tokio::time::sleep(INTERVAL).await;
     }
 }

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use etcd_proto::etcdserverpb::watch_request::RequestUnion;
 use etcd_proto::etcdserverpb::*;
 use etcd_proto::mvccpb::Event;
+use futures::future::BoxFuture;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
@@ -17,17 +18,44 @@ use crate::client::{Answer, Client, require_leader};
 pub const ANSWER_WITHIN: Duration = Duration::from_secs(15);
 
 /// One gRPC stream that carries any number of watches.
-#[derive(Debug)]
 pub struct Watch {
     requests: mpsc::Sender<WatchRequest>,
-    responses: Streaming<WatchResponse>,
+    responses: Responses,
     /// Read while waiting for something else.
     pending: VecDeque<WatchResponse>,
 }
 
+/// A server may keep even the headers of its answer until it has a message to
+/// send, so the stream is opened when something is first expected of it.
+enum Responses {
+    Opening(BoxFuture<'static, Answer<Streaming<WatchResponse>>>),
+    Open(Streaming<WatchResponse>),
+    Failed(Status),
+}
+
+impl Responses {
+    async fn message(&mut self) -> Answer<Option<WatchResponse>> {
+        loop {
+            match self {
+                Responses::Opening(call) => {
+                    *self = match call.await {
+                        Ok(stream) => Responses::Open(stream),
+                        Err(status) => Responses::Failed(status),
+                    }
+                }
+                Responses::Open(stream) => return stream.message().await,
+                Responses::Failed(status) => return Err(status.clone()),
+            }
+        }
+    }
+}
+
 /// A watch of one key from now on.
 pub fn key(key: impl AsRef<[u8]>) -> WatchCreateRequest {
-    WatchCreateRequest { key: Bytes::copy_from_slice(key.as_ref()), ..WatchCreateRequest::default() }
+    WatchCreateRequest {
+        key: Bytes::copy_from_slice(key.as_ref()),
+        ..WatchCreateRequest::default()
+    }
 }
 
 /// A watch of every key with this prefix from now on.
@@ -37,37 +65,45 @@ pub fn prefix(prefix: impl AsRef<[u8]>) -> WatchCreateRequest {
 
 /// A watch of `[key, end)` from now on.
 pub fn range(from: impl AsRef<[u8]>, end: impl AsRef<[u8]>) -> WatchCreateRequest {
-    WatchCreateRequest { range_end: Bytes::copy_from_slice(end.as_ref()), ..key(from) }
+    WatchCreateRequest {
+        range_end: Bytes::copy_from_slice(end.as_ref()),
+        ..key(from)
+    }
 }
 
 impl Watch {
-    pub(crate) async fn open(client: &Client) -> Answer<Watch> {
-        Watch::open_with(client, false).await
-    }
-
-    /// Opens a stream; with `leader`, one that ends when the member loses its leader.
-    ///
-    /// # Errors
-    /// etcd's.
-    pub async fn open_with(client: &Client, leader: bool) -> Answer<Watch> {
+    /// A stream of `client`; with `leader`, one that ends when the member loses its leader.
+    pub fn open(client: &Client, leader: bool) -> Watch {
         let (requests, receiver) = mpsc::channel(64);
         let stream = ReceiverStream::new(receiver);
-        let mut watch_client = client.watch_client();
-        let responses = if leader {
-            watch_client.watch(require_leader(stream)).await?
-        } else {
-            watch_client.watch(stream).await?
-        };
-        Ok(Watch { requests, responses: responses.into_inner(), pending: VecDeque::new() })
+        let mut client = client.watch_client();
+        let call: BoxFuture<'static, Answer<Streaming<WatchResponse>>> = Box::pin(async move {
+            let call = if leader {
+                client.watch(require_leader(stream)).await
+            } else {
+                client.watch(stream).await
+            };
+            call.map(tonic::Response::into_inner)
+        });
+        Watch {
+            requests,
+            responses: Responses::Opening(call),
+            pending: VecDeque::new(),
+        }
     }
 
     /// Sends any request.
     ///
     /// # Panics
     /// If the stream has ended.
-    pub async fn send(&self, request: RequestUnion) {
-        let request = WatchRequest { request_union: Some(request) };
-        self.requests.send(request).await.expect("the watch stream is open");
+    pub async fn send(&mut self, request: RequestUnion) {
+        let request = WatchRequest {
+            request_union: Some(request),
+        };
+        self.requests
+            .send(request)
+            .await
+            .expect("the watch stream is open");
     }
 
     /// Creates a watch and returns its created response; events of others that arrive before are kept.
@@ -76,7 +112,8 @@ impl Watch {
     /// If no created response comes.
     pub async fn create(&mut self, request: WatchCreateRequest) -> WatchResponse {
         self.send(RequestUnion::CreateRequest(request)).await;
-        self.find("a created response", |response| response.created).await
+        self.find("a created response", |response| response.created)
+            .await
     }
 
     /// Cancels a watch and returns its canceled response; what arrives before is dropped.
@@ -84,21 +121,30 @@ impl Watch {
     /// # Panics
     /// If no canceled response comes.
     pub async fn cancel(&mut self, watch_id: i64) -> WatchResponse {
-        self.send(RequestUnion::CancelRequest(WatchCancelRequest { watch_id })).await;
-        let response = self
-            .find("a canceled response", |response| response.canceled && response.watch_id == watch_id)
+        self.send(RequestUnion::CancelRequest(WatchCancelRequest { watch_id }))
             .await;
-        self.pending.retain(|response| response.watch_id != watch_id);
+        let response = self
+            .find("a canceled response", |response| {
+                response.canceled && response.watch_id == watch_id
+            })
+            .await;
+        self.pending
+            .retain(|response| response.watch_id != watch_id);
         response
     }
 
     /// Asks for a progress notification.
-    pub async fn request_progress(&self) {
-        self.send(RequestUnion::ProgressRequest(WatchProgressRequest {})).await;
+    pub async fn request_progress(&mut self) {
+        self.send(RequestUnion::ProgressRequest(WatchProgressRequest {}))
+            .await;
     }
 
     /// The first response that `matches`; others are kept in order.
-    async fn find(&mut self, what: &str, matches: impl Fn(&WatchResponse) -> bool) -> WatchResponse {
+    async fn find(
+        &mut self,
+        what: &str,
+        matches: impl Fn(&WatchResponse) -> bool,
+    ) -> WatchResponse {
         let mut kept = VecDeque::new();
         loop {
             let response = match self.try_next(ANSWER_WITHIN).await {
@@ -151,7 +197,10 @@ impl Watch {
         let mut events = Vec::new();
         while events.len() < count {
             let response = self.next().await;
-            assert!(!response.events.is_empty(), "a response without events: {response:?}");
+            assert!(
+                !response.events.is_empty(),
+                "a response without events: {response:?}"
+            );
             events.extend(response.events);
         }
         assert_eq!(events.len(), count, "more events than expected: {events:?}");

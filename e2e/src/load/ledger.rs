@@ -38,8 +38,11 @@ impl Ledger {
     /// On the first difference, or if the read fails.
     pub async fn verify(&self, client: &Client, under: &str) {
         let answer = client.range(prefix(under)).await.expect("the final read");
-        let found: BTreeMap<&[u8], (&[u8], i64)> =
-            answer.kvs.iter().map(|kv| (&kv.key[..], (&kv.value[..], kv.mod_revision))).collect();
+        let found: BTreeMap<&[u8], (&[u8], i64)> = answer
+            .kvs
+            .iter()
+            .map(|kv| (&kv.key[..], (&kv.value[..], kv.mod_revision)))
+            .collect();
         for acked in &self.acked {
             let stored = found.get(&acked.key[..]);
             assert_eq!(
@@ -51,10 +54,19 @@ impl Ledger {
             );
         }
         for kv in &answer.kvs {
-            assert_eq!((kv.version, kv.create_revision), (1, kv.mod_revision), "{:?} was applied twice", kv.key);
+            assert_eq!(
+                (kv.version, kv.create_revision),
+                (1, kv.mod_revision),
+                "{:?} was applied twice",
+                kv.key
+            );
         }
-        let sent: std::collections::BTreeSet<&[u8]> =
-            self.acked.iter().map(|acked| &acked.key[..]).chain(self.ambiguous.iter().map(|key| &key[..])).collect();
+        let sent: std::collections::BTreeSet<&[u8]> = self
+            .acked
+            .iter()
+            .map(|acked| &acked.key[..])
+            .chain(self.ambiguous.iter().map(|key| &key[..]))
+            .collect();
         for key in found.keys() {
             assert!(sent.contains(key), "{key:?} was never sent");
         }

@@ -42,7 +42,10 @@ pub struct Observer {
 impl Observer {
     /// Watches `under` from `start` on, beginning at `clients[first]`.
     pub fn start(clients: &[Client], first: usize, under: &str, start: i64) -> Observer {
-        let seen = Arc::new(Mutex::new(Seen { last: start - 1, ..Seen::default() }));
+        let seen = Arc::new(Mutex::new(Seen {
+            last: start - 1,
+            ..Seen::default()
+        }));
         let (shared, clients, under) = (seen.clone(), clients.to_vec(), under.to_owned());
         let task = tokio::spawn(async move {
             let mut member = first % clients.len();
@@ -78,9 +81,7 @@ impl Observer {
 
 /// Watches until the stream breaks or falls silent.
 async fn observe(client: &Client, under: &str, seen: &Mutex<Seen>) {
-    let Ok(Ok(mut watch)) = tokio::time::timeout(SILENCE, Watch::open_with(client, true)).await else {
-        return;
-    };
+    let mut watch = Watch::open(client, true);
     let mut request = prefix(under);
     request.start_revision = seen.lock().last + 1;
     request.progress_notify = true;
@@ -96,10 +97,12 @@ async fn observe(client: &Client, under: &str, seen: &Mutex<Seen>) {
             let kv = event.kv.unwrap_or_default();
             if kv.mod_revision != seen.last + 1 {
                 let (last, revision) = (seen.last, kv.mod_revision);
-                seen.fault.get_or_insert_with(|| format!("revision {revision} follows {last}"));
+                seen.fault
+                    .get_or_insert_with(|| format!("revision {revision} follows {last}"));
             }
             if event.r#type != i32::from(EventType::Put) {
-                seen.fault.get_or_insert_with(|| format!("{:?} was deleted", kv.key));
+                seen.fault
+                    .get_or_insert_with(|| format!("{:?} was deleted", kv.key));
             }
             seen.last = kv.mod_revision;
             seen.puts.insert(kv.mod_revision, kv.key);

@@ -23,7 +23,6 @@ pub struct Writers {
     tasks: Vec<JoinHandle<WriterLog>>,
 }
 
-
 #[derive(Debug, Default)]
 struct WriterLog {
     acked: Vec<Acked>,
@@ -42,7 +41,12 @@ impl Writers {
                 tokio::spawn(async move { write(writer, &clients, &under, &stop, &acks).await })
             })
             .collect();
-        Writers { stop, acks, started: Instant::now(), tasks }
+        Writers {
+            stop,
+            acks,
+            started: Instant::now(),
+            tasks,
+        }
     }
 
     /// How many puts have been acknowledged so far.
@@ -93,7 +97,11 @@ async fn write(
             Ok(Ok(answer)) => {
                 acks.lock().push(Instant::now());
                 let revision = answer.header.unwrap_or_default().revision;
-                log.acked.push(Acked { key, value, revision });
+                log.acked.push(Acked {
+                    key,
+                    value,
+                    revision,
+                });
             }
             // It may or may not have been applied; the key is never used again.
             Ok(Err(_)) => {

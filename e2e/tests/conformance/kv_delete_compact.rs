@@ -15,14 +15,42 @@ async fn b027_delete_range() {
     }
     let before = client.revision().await.unwrap();
 
-    let some = client.delete(DeleteRangeRequest { prev_kv: true, ..delete_range("b", "d") }).await.unwrap();
-    assert_eq!((some.deleted, some.header.unwrap().revision), (2, before + 1));
-    let previous: Vec<_> = some.prev_kvs.iter().map(|kv| (&kv.key[..], &kv.value[..])).collect();
+    let some = client
+        .delete(DeleteRangeRequest {
+            prev_kv: true,
+            ..delete_range("b", "d")
+        })
+        .await
+        .unwrap();
+    assert_eq!(
+        (some.deleted, some.header.unwrap().revision),
+        (2, before + 1)
+    );
+    let previous: Vec<_> = some
+        .prev_kvs
+        .iter()
+        .map(|kv| (&kv.key[..], &kv.value[..]))
+        .collect();
     assert_eq!(previous, [(&b"b"[..], &b"2"[..]), (b"c", b"3")]);
 
-    for request in [delete_range("b", "d"), delete("b"), delete_range("d", "a"), delete_range("a", "a")] {
-        let none = client.delete(DeleteRangeRequest { prev_kv: true, ..request.clone() }).await.unwrap();
-        assert_eq!((none.deleted, none.header.unwrap().revision), (0, before + 1), "{request:?}");
+    for request in [
+        delete_range("b", "d"),
+        delete("b"),
+        delete_range("d", "a"),
+        delete_range("a", "a"),
+    ] {
+        let none = client
+            .delete(DeleteRangeRequest {
+                prev_kv: true,
+                ..request.clone()
+            })
+            .await
+            .unwrap();
+        assert_eq!(
+            (none.deleted, none.header.unwrap().revision),
+            (0, before + 1),
+            "{request:?}"
+        );
         assert_eq!(none.prev_kvs, []);
     }
 
@@ -37,13 +65,41 @@ async fn b028_delete_then_put() {
     let client = &server.client;
     client.put("k", "1").await.unwrap();
     client.put("k", "2").await.unwrap();
-    let deleted = client.delete(delete("k")).await.unwrap().header.unwrap().revision;
+    let deleted = client
+        .delete(delete("k"))
+        .await
+        .unwrap()
+        .header
+        .unwrap()
+        .revision;
     let created = client.put("k", "3").await.unwrap().header.unwrap().revision;
     let kv = client.get("k").await.unwrap().kvs.remove(0);
-    assert_eq!((kv.create_revision, kv.mod_revision, kv.version), (created, created, 1));
-    assert_eq!(client.range(RangeRequest { revision: deleted, ..get("k") }).await.unwrap().count, 0);
-    let before = client.range(RangeRequest { revision: deleted - 1, ..get("k") }).await.unwrap();
-    assert_eq!((&before.kvs[0].value[..], before.kvs[0].version), (&b"2"[..], 2));
+    assert_eq!(
+        (kv.create_revision, kv.mod_revision, kv.version),
+        (created, created, 1)
+    );
+    assert_eq!(
+        client
+            .range(RangeRequest {
+                revision: deleted,
+                ..get("k")
+            })
+            .await
+            .unwrap()
+            .count,
+        0
+    );
+    let before = client
+        .range(RangeRequest {
+            revision: deleted - 1,
+            ..get("k")
+        })
+        .await
+        .unwrap();
+    assert_eq!(
+        (&before.kvs[0].value[..], before.kvs[0].version),
+        (&b"2"[..], 2)
+    );
 }
 
 #[tokio::test]
@@ -60,15 +116,36 @@ async fn b029_compact_at_the_current_revision() {
     assert_eq!(answer.header.unwrap().revision, revision);
     for serializable in [false, true] {
         for at in [0, revision] {
-            let live = RangeRequest { serializable, revision: at, ..range(ZERO, ZERO) };
+            let live = RangeRequest {
+                serializable,
+                revision: at,
+                ..range(ZERO, ZERO)
+            };
             let answer = client.range(live).await.unwrap();
-            assert_eq!((answer.count, &answer.kvs[0].value[..], answer.kvs[0].version), (1, &b"4"[..], 5));
+            assert_eq!(
+                (
+                    answer.count,
+                    &answer.kvs[0].value[..],
+                    answer.kvs[0].version
+                ),
+                (1, &b"4"[..], 5)
+            );
         }
-        let old = RangeRequest { serializable, revision: revision - 1, ..get("k") };
+        let old = RangeRequest {
+            serializable,
+            revision: revision - 1,
+            ..get("k")
+        };
         COMPACTED.check(client.range(old).await);
     }
     // Versions go on where they were.
-    let put = client.put_with(PutRequest { prev_kv: true, ..put("k", "5") }).await.unwrap();
+    let put = client
+        .put_with(PutRequest {
+            prev_kv: true,
+            ..put("k", "5")
+        })
+        .await
+        .unwrap();
     assert_eq!(put.prev_kv.unwrap().version, 5);
     assert_eq!(client.get("k").await.unwrap().kvs[0].version, 6);
 }
@@ -85,7 +162,10 @@ async fn b030_compact_twice_and_ahead() {
     client.compact(revision - 1).await.unwrap();
     COMPACTED.check(client.compact(revision - 1).await);
     COMPACTED.check(client.compact(revision - 2).await);
-    let lazily = CompactionRequest { revision, physical: false };
+    let lazily = CompactionRequest {
+        revision,
+        physical: false,
+    };
     client.kv().compact(lazily).await.unwrap();
     COMPACTED.check(client.kv().compact(lazily).await);
     for revision in [0, -1] {

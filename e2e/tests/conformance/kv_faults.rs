@@ -17,10 +17,22 @@ async fn b034_require_leader_without_quorum() {
     cluster.members[1].kill();
     cluster.members[2].kill();
     let client = cluster.members[0].client();
-    eventually(AGREES_WITHIN, "the rest knows that there is no leader", async || {
-        let leader = client.status().await.map_err(|status| status.to_string())?.leader;
-        if leader == 0 { Ok(()) } else { Err(format!("{leader:x}")) }
-    })
+    eventually(
+        AGREES_WITHIN,
+        "the rest knows that there is no leader",
+        async || {
+            let leader = client
+                .status()
+                .await
+                .map_err(|status| status.to_string())?
+                .leader;
+            if leader == 0 {
+                Ok(())
+            } else {
+                Err(format!("{leader:x}"))
+            }
+        },
+    )
     .await;
     NO_LEADER.check(client.kv().put(require_leader(put("k", "v"))).await);
     NO_LEADER.check(client.kv().range(require_leader(get("k"))).await);
@@ -49,12 +61,18 @@ async fn b035_put_that_timed_out_applies_at_most_once() {
     for answer in futures::future::join_all(attempts).await {
         let status = answer.expect_err("nothing is acknowledged without a quorum");
         // The server's own deadline and the transport's run side by side.
-        assert!(matches!(status.code(), Code::DeadlineExceeded | Code::Cancelled), "{status:?}");
+        assert!(
+            matches!(status.code(), Code::DeadlineExceeded | Code::Cancelled),
+            "{status:?}"
+        );
     }
     for place in &others {
         cluster.members[*place].resume().unwrap();
     }
-    let probe = eventually(AGREES_WITHIN, "a write after the pause", async || client.put("probe", "v").await).await;
+    let probe = eventually(AGREES_WITHIN, "a write after the pause", async || {
+        client.put("probe", "v").await
+    })
+    .await;
     let found = client.range(prefix("once/")).await.unwrap();
     for kv in &found.kvs {
         assert_eq!(kv.version, 1, "{kv:?}");
@@ -70,7 +88,11 @@ async fn b035_put_to_a_stopped_member_is_not_sent() {
     let mut cluster = three().await;
     let place = cluster.follower().await;
     cluster.members[place].kill();
-    let refused = cluster.members[place].client().put("never", "v").await.unwrap_err();
+    let refused = cluster.members[place]
+        .client()
+        .put("never", "v")
+        .await
+        .unwrap_err();
     assert_eq!(refused.code(), Code::Unavailable, "{refused:?}");
     let other = cluster.members[(place + 1) % 3].client();
     assert_eq!(other.get("never").await.unwrap().count, 0);
@@ -80,7 +102,10 @@ async fn b035_put_to_a_stopped_member_is_not_sent() {
 async fn b036_ranges_in_flight_at_stop() {
     let (mut server, client) = fresh(Options::single()).await;
     for number in 0..200 {
-        client.put(format!("big/{number}"), vec![b'v'; 64 << 10]).await.unwrap();
+        client
+            .put(format!("big/{number}"), vec![b'v'; 64 << 10])
+            .await
+            .unwrap();
     }
     let readers: Vec<_> = (0..16)
         .map(|_| {
@@ -100,7 +125,10 @@ async fn b036_ranges_in_flight_at_stop() {
     for reader in readers {
         let status = reader.await.unwrap();
         assert!(
-            matches!(status.code(), Code::Unavailable | Code::Cancelled | Code::Unknown),
+            matches!(
+                status.code(),
+                Code::Unavailable | Code::Cancelled | Code::Unknown
+            ),
             "{status:?}"
         );
     }
@@ -113,7 +141,10 @@ async fn b038_hash_kv_is_repeatable_and_equal() {
     let mut cluster = three().await;
     let clients = cluster.clients();
     for number in 0..30 {
-        clients[number % 3].put(format!("h/{}", number % 7), format!("{number}")).await.unwrap();
+        clients[number % 3]
+            .put(format!("h/{}", number % 7), format!("{number}"))
+            .await
+            .unwrap();
     }
     clients[0].delete(delete("h/3")).await.unwrap();
     let revision = clients[0].revision().await.unwrap();
@@ -124,12 +155,18 @@ async fn b038_hash_kv_is_repeatable_and_equal() {
         assert_eq!(hash.hash_revision, revision);
         hashes.push((hash.hash, hash.compact_revision));
     }
-    assert!(hashes.windows(2).all(|pair| pair[0] == pair[1]), "{hashes:?}");
+    assert!(
+        hashes.windows(2).all(|pair| pair[0] == pair[1]),
+        "{hashes:?}"
+    );
     // An older revision has another hash, and that one does not change any more.
     let older = clients[0].hash_kv(revision - 1).await.unwrap().hash;
     assert_ne!(older, hashes[0].0);
     clients[1].put("h/new", "v").await.unwrap();
-    assert_eq!(clients[0].hash_kv(revision).await.unwrap().hash, hashes[0].0);
+    assert_eq!(
+        clients[0].hash_kv(revision).await.unwrap().hash,
+        hashes[0].0
+    );
     assert_eq!(clients[0].hash_kv(revision - 1).await.unwrap().hash, older);
 }
 
@@ -137,7 +174,10 @@ async fn b038_hash_kv_is_repeatable_and_equal() {
 async fn b039_hash_is_unchanged_by_restart() {
     let (mut server, client) = fresh(Options::single()).await;
     for number in 0..50 {
-        client.put(format!("h/{}", number % 9), format!("{number}")).await.unwrap();
+        client
+            .put(format!("h/{}", number % 9), format!("{number}"))
+            .await
+            .unwrap();
     }
     client.delete(delete("h/3")).await.unwrap();
     client.compact(20).await.unwrap();
@@ -157,10 +197,16 @@ async fn b039_hash_is_unchanged_by_restart() {
 async fn b040_data_survives_restart() {
     let (mut server, client) = fresh(Options::single()).await;
     for number in 0..20 {
-        client.put(format!("k/{}", number % 6), format!("{number}")).await.unwrap();
+        client
+            .put(format!("k/{}", number % 6), format!("{number}"))
+            .await
+            .unwrap();
     }
     client.delete(delete("k/5")).await.unwrap();
-    let old = RangeRequest { revision: 10, ..prefix("k/") };
+    let old = RangeRequest {
+        revision: 10,
+        ..prefix("k/")
+    };
     let before = client.range(prefix("k/")).await.unwrap();
     let history = client.range(old.clone()).await.unwrap();
 
@@ -170,14 +216,23 @@ async fn b040_data_survives_restart() {
     let client = server.client();
     let after = client.range(prefix("k/")).await.unwrap();
     assert_eq!((&after.kvs, after.count), (&before.kvs, before.count));
-    assert_eq!(after.header.unwrap().revision, before.header.unwrap().revision);
+    assert_eq!(
+        after.header.unwrap().revision,
+        before.header.unwrap().revision
+    );
     assert_eq!(client.range(old.clone()).await.unwrap().kvs, history.kvs);
 
     server.restart().await.unwrap();
     let client = server.client();
     assert_eq!(client.range(prefix("k/")).await.unwrap().kvs, before.kvs);
     assert_eq!(client.range(old).await.unwrap().kvs, history.kvs);
-    let next = client.put("k/0", "next").await.unwrap().header.unwrap().revision;
+    let next = client
+        .put("k/0", "next")
+        .await
+        .unwrap()
+        .header
+        .unwrap()
+        .revision;
     assert_eq!(next, before.header.unwrap().revision + 1);
 }
 
@@ -188,8 +243,17 @@ async fn b041_linearizable_get_under_minority() {
     let client = cluster.members[place].client();
     client.put("k", "v").await.unwrap();
     eventually(AGREES_WITHIN, "the put on every member", async || {
-        let local = client.range(RangeRequest { serializable: true, ..get("k") }).await;
-        if local.map_err(|status| status.to_string())?.count == 1 { Ok(()) } else { Err("not there".to_owned()) }
+        let local = client
+            .range(RangeRequest {
+                serializable: true,
+                ..get("k")
+            })
+            .await;
+        if local.map_err(|status| status.to_string())?.count == 1 {
+            Ok(())
+        } else {
+            Err("not there".to_owned())
+        }
     })
     .await;
     for other in (0..3).filter(|other| *other != place) {
@@ -198,8 +262,17 @@ async fn b041_linearizable_get_under_minority() {
     let mut request = tonic::Request::new(get("k"));
     request.set_timeout(Duration::from_millis(1500));
     let status = client.kv().range(request).await.unwrap_err();
-    assert!(matches!(status.code(), Code::DeadlineExceeded | Code::Cancelled), "{status:?}");
-    let local = client.range(RangeRequest { serializable: true, ..get("k") }).await.unwrap();
+    assert!(
+        matches!(status.code(), Code::DeadlineExceeded | Code::Cancelled),
+        "{status:?}"
+    );
+    let local = client
+        .range(RangeRequest {
+            serializable: true,
+            ..get("k")
+        })
+        .await
+        .unwrap();
     assert_eq!(&local.kvs[0].value[..], b"v");
 }
 

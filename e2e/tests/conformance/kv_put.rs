@@ -4,7 +4,8 @@ use bytes::Bytes;
 use etcd_e2e::Options;
 use etcd_e2e::client::{ZERO, delete, delete_range, get, put, range};
 use etcd_e2e::errors::{
-    EMPTY_KEY, KEY_NOT_FOUND, LEASE_NOT_FOUND, LEASE_PROVIDED, NO_SPACE, REQUEST_TOO_LARGE, VALUE_PROVIDED,
+    EMPTY_KEY, KEY_NOT_FOUND, LEASE_NOT_FOUND, LEASE_PROVIDED, NO_SPACE, REQUEST_TOO_LARGE,
+    VALUE_PROVIDED,
 };
 use etcd_proto::etcdserverpb::PutRequest;
 use tonic::Code;
@@ -17,18 +18,43 @@ async fn b001_put_overwrites() {
     let client = &server.client;
     let before = client.revision().await.unwrap();
 
-    let first = client.put_with(PutRequest { prev_kv: true, ..put("k", "1") }).await.unwrap();
+    let first = client
+        .put_with(PutRequest {
+            prev_kv: true,
+            ..put("k", "1")
+        })
+        .await
+        .unwrap();
     assert_eq!(first.header.unwrap().revision, before + 1);
     assert_eq!(first.prev_kv, None);
 
-    let second = client.put_with(PutRequest { prev_kv: true, ..put("k", "2") }).await.unwrap();
+    let second = client
+        .put_with(PutRequest {
+            prev_kv: true,
+            ..put("k", "2")
+        })
+        .await
+        .unwrap();
     assert_eq!(second.header.unwrap().revision, before + 2);
     let previous = second.prev_kv.unwrap();
-    assert_eq!((&previous.key[..], &previous.value[..]), (&b"k"[..], &b"1"[..]));
-    assert_eq!((previous.create_revision, previous.mod_revision, previous.version), (before + 1, before + 1, 1));
+    assert_eq!(
+        (&previous.key[..], &previous.value[..]),
+        (&b"k"[..], &b"1"[..])
+    );
+    assert_eq!(
+        (
+            previous.create_revision,
+            previous.mod_revision,
+            previous.version
+        ),
+        (before + 1, before + 1, 1)
+    );
 
     let now = client.get("k").await.unwrap().kvs.remove(0);
-    assert_eq!((&now.value[..], now.create_revision, now.mod_revision), (&b"2"[..], before + 1, before + 2));
+    assert_eq!(
+        (&now.value[..], now.create_revision, now.mod_revision),
+        (&b"2"[..], before + 1, before + 2)
+    );
     assert_eq!(now.version, 2);
 
     // Nothing is returned that was not asked for.
@@ -44,7 +70,10 @@ async fn b001_header_names_cluster_member_and_term() {
     assert!(header.raft_term > 1, "{header:?}");
     let status = server.client.status().await.unwrap();
     let same = status.header.unwrap();
-    assert_eq!((same.cluster_id, same.member_id, same.raft_term), (header.cluster_id, header.member_id, header.raft_term));
+    assert_eq!(
+        (same.cluster_id, same.member_id, same.raft_term),
+        (header.cluster_id, header.member_id, header.raft_term)
+    );
     assert_eq!(status.leader, header.member_id);
 }
 
@@ -67,9 +96,17 @@ async fn b003_value_above_the_limit() {
     let before = client.revision().await.unwrap();
     REQUEST_TOO_LARGE.check(client.put("k", vec![b'x'; LIMIT]).await);
     // Beyond the limit and the 512 KiB around it, the transport itself refuses.
-    let refused = client.put("k", vec![b'x'; LIMIT + (512 << 10)]).await.unwrap_err();
+    let refused = client
+        .put("k", vec![b'x'; LIMIT + (512 << 10)])
+        .await
+        .unwrap_err();
     assert_eq!(refused.code(), Code::ResourceExhausted, "{refused:?}");
-    assert!(refused.message().starts_with("grpc: received message larger than max ("), "{refused:?}");
+    assert!(
+        refused
+            .message()
+            .starts_with("grpc: received message larger than max ("),
+        "{refused:?}"
+    );
     // The connection is as good as before, and nothing was stored.
     assert_eq!(client.revision().await.unwrap(), before);
     assert_eq!(client.get("k").await.unwrap().count, 0);
@@ -107,7 +144,15 @@ async fn b005_over_quota() {
 #[tokio::test]
 async fn b006_ignore_value_of_a_missing_key() {
     let server = server().await;
-    KEY_NOT_FOUND.check(server.client.put_with(PutRequest { ignore_value: true, ..put("k", "") }).await);
+    KEY_NOT_FOUND.check(
+        server
+            .client
+            .put_with(PutRequest {
+                ignore_value: true,
+                ..put("k", "")
+            })
+            .await,
+    );
     assert_eq!(server.client.get("k").await.unwrap().count, 0);
 }
 
@@ -115,8 +160,19 @@ async fn b006_ignore_value_of_a_missing_key() {
 async fn b007_ignore_value_with_a_value() {
     let server = server().await;
     server.client.put("k", "v").await.unwrap();
-    VALUE_PROVIDED.check(server.client.put_with(PutRequest { ignore_value: true, ..put("k", "w") }).await);
-    assert_eq!(&server.client.get("k").await.unwrap().kvs[0].value[..], b"v");
+    VALUE_PROVIDED.check(
+        server
+            .client
+            .put_with(PutRequest {
+                ignore_value: true,
+                ..put("k", "w")
+            })
+            .await,
+    );
+    assert_eq!(
+        &server.client.get("k").await.unwrap().kvs[0].value[..],
+        b"v"
+    );
 }
 
 #[tokio::test]
@@ -124,8 +180,20 @@ async fn b008_ignore_value_without_lease_detaches() {
     let server = server().await;
     let client = &server.client;
     let lease = client.grant(60, 0).await.unwrap().id;
-    client.put_with(PutRequest { lease, ..put("k", "v") }).await.unwrap();
-    client.put_with(PutRequest { ignore_value: true, ..put("k", "") }).await.unwrap();
+    client
+        .put_with(PutRequest {
+            lease,
+            ..put("k", "v")
+        })
+        .await
+        .unwrap();
+    client
+        .put_with(PutRequest {
+            ignore_value: true,
+            ..put("k", "")
+        })
+        .await
+        .unwrap();
     let kv = client.get("k").await.unwrap().kvs.remove(0);
     assert_eq!((&kv.value[..], kv.lease, kv.version), (&b"v"[..], 0, 2));
     client.revoke(lease).await.unwrap();
@@ -135,7 +203,15 @@ async fn b008_ignore_value_without_lease_detaches() {
 #[tokio::test]
 async fn b009_ignore_lease_of_a_missing_key() {
     let server = server().await;
-    KEY_NOT_FOUND.check(server.client.put_with(PutRequest { ignore_lease: true, ..put("k", "v") }).await);
+    KEY_NOT_FOUND.check(
+        server
+            .client
+            .put_with(PutRequest {
+                ignore_lease: true,
+                ..put("k", "v")
+            })
+            .await,
+    );
     assert_eq!(server.client.get("k").await.unwrap().count, 0);
 }
 
@@ -145,10 +221,30 @@ async fn b010_ignore_lease_with_a_lease() {
     let client = &server.client;
     let lease = client.grant(60, 0).await.unwrap().id;
     client.put("k", "v").await.unwrap();
-    LEASE_PROVIDED.check(client.put_with(PutRequest { ignore_lease: true, lease, ..put("k", "v") }).await);
+    LEASE_PROVIDED.check(
+        client
+            .put_with(PutRequest {
+                ignore_lease: true,
+                lease,
+                ..put("k", "v")
+            })
+            .await,
+    );
     // Without a lease it keeps the one that is attached.
-    client.put_with(PutRequest { lease, ..put("k", "v") }).await.unwrap();
-    client.put_with(PutRequest { ignore_lease: true, ..put("k", "w") }).await.unwrap();
+    client
+        .put_with(PutRequest {
+            lease,
+            ..put("k", "v")
+        })
+        .await
+        .unwrap();
+    client
+        .put_with(PutRequest {
+            ignore_lease: true,
+            ..put("k", "w")
+        })
+        .await
+        .unwrap();
     let kv = client.get("k").await.unwrap().kvs.remove(0);
     assert_eq!((&kv.value[..], kv.lease), (&b"w"[..], lease));
 }
@@ -158,7 +254,14 @@ async fn b011_unknown_lease() {
     let server = server().await;
     let client = &server.client;
     let before = client.revision().await.unwrap();
-    LEASE_NOT_FOUND.check(client.put_with(PutRequest { lease: 123_456, ..put("k", "v") }).await);
+    LEASE_NOT_FOUND.check(
+        client
+            .put_with(PutRequest {
+                lease: 123_456,
+                ..put("k", "v")
+            })
+            .await,
+    );
     let answer = client.get("k").await.unwrap();
     assert_eq!((answer.count, answer.header.unwrap().revision), (0, before));
 }
@@ -168,11 +271,26 @@ async fn b013_put_again_without_lease_survives_revoke() {
     let server = server().await;
     let client = &server.client;
     let lease = client.grant(60, 0).await.unwrap().id;
-    client.put_with(PutRequest { lease, ..put("a", "v") }).await.unwrap();
-    client.put_with(PutRequest { lease, ..put("b", "v") }).await.unwrap();
+    client
+        .put_with(PutRequest {
+            lease,
+            ..put("a", "v")
+        })
+        .await
+        .unwrap();
+    client
+        .put_with(PutRequest {
+            lease,
+            ..put("b", "v")
+        })
+        .await
+        .unwrap();
     client.put("a", "w").await.unwrap();
     client.revoke(lease).await.unwrap();
     let left = client.range(range(ZERO, ZERO)).await.unwrap();
-    assert_eq!(left.kvs.iter().map(|kv| &kv.key[..]).collect::<Vec<_>>(), [b"a"]);
+    assert_eq!(
+        left.kvs.iter().map(|kv| &kv.key[..]).collect::<Vec<_>>(),
+        [b"a"]
+    );
     assert_eq!(left.kvs[0].lease, 0);
 }

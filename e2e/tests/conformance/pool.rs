@@ -25,7 +25,10 @@ pub(crate) async fn server() -> Server {
     };
     let client = process.client();
     wipe(&client).await;
-    Server { process: Some(process), client }
+    Server {
+        process: Some(process),
+        client,
+    }
 }
 
 /// A server nobody has used, which no other test gets: its revision is 1.
@@ -39,7 +42,9 @@ impl Deref for Server {
     type Target = Process;
 
     fn deref(&self) -> &Process {
-        self.process.as_ref().expect("it is taken back on drop only")
+        self.process
+            .as_ref()
+            .expect("it is taken back on drop only")
     }
 }
 
@@ -60,7 +65,9 @@ pub(crate) async fn three() -> Three {
     let pooled = CLUSTERS.lock().pop();
     let mut cluster = match pooled {
         Some(cluster) => cluster,
-        None => Cluster::start(3, Options::single()).await.expect("three members"),
+        None => Cluster::start(3, Options::single())
+            .await
+            .expect("three members"),
     };
     for member in &mut cluster.members {
         if member.is_running() {
@@ -100,18 +107,27 @@ impl Drop for Three {
 
 async fn wipe(client: &Client) {
     // An election may be under way where the last test left.
-    eventually(etcd_e2e::cluster::AGREES_WITHIN, "a wiped store", async || {
-        client.delete(delete_range(ZERO, ZERO)).await?;
-        let leases = client.lease().lease_leases(LeaseLeasesRequest {}).await?.into_inner().leases;
-        for lease in leases {
-            match client.revoke(lease.id).await {
-                Ok(_) => {}
-                // It has expired meanwhile.
-                Err(status) if etcd_e2e::errors::LEASE_NOT_FOUND.matches(&status) => {}
-                Err(status) => return Err(status),
+    eventually(
+        etcd_e2e::cluster::AGREES_WITHIN,
+        "a wiped store",
+        async || {
+            client.delete(delete_range(ZERO, ZERO)).await?;
+            let leases = client
+                .lease()
+                .lease_leases(LeaseLeasesRequest {})
+                .await?
+                .into_inner()
+                .leases;
+            for lease in leases {
+                match client.revoke(lease.id).await {
+                    Ok(_) => {}
+                    // It has expired meanwhile.
+                    Err(status) if etcd_e2e::errors::LEASE_NOT_FOUND.matches(&status) => {}
+                    Err(status) => return Err(status),
+                }
             }
-        }
-        Ok(())
-    })
+            Ok(())
+        },
+    )
     .await;
 }

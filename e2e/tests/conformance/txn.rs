@@ -32,12 +32,21 @@ async fn b048_read_only_keeps_the_revision() {
     let server = server().await;
     let client = &server.client;
     let before = client.put("k", "v").await.unwrap().header.unwrap().revision;
-    let answer = client.txn(txn([version("k", Greater, 0)], [op(get("k"))], [])).await.unwrap();
+    let answer = client
+        .txn(txn([version("k", Greater, 0)], [op(get("k"))], []))
+        .await
+        .unwrap();
     assert!(answer.succeeded);
     assert_eq!(answer.header.unwrap().revision, before);
     let read = ranged(&answer.responses[0]);
-    assert_eq!((&read.kvs[0].value[..], read.header.unwrap().revision), (&b"v"[..], before));
-    let serializable = RangeRequest { serializable: true, ..get("k") };
+    assert_eq!(
+        (&read.kvs[0].value[..], read.header.unwrap().revision),
+        (&b"v"[..], before)
+    );
+    let serializable = RangeRequest {
+        serializable: true,
+        ..get("k")
+    };
     let answer = client.txn(txn([], [op(serializable)], [])).await.unwrap();
     assert_eq!(answer.header.unwrap().revision, before);
     assert_eq!(client.revision().await.unwrap(), before);
@@ -48,7 +57,10 @@ async fn b049_deleting_nothing_keeps_the_revision() {
     let server = server().await;
     let client = &server.client;
     let before = client.revision().await.unwrap();
-    let answer = client.txn(txn([], [op(delete("missing"))], [])).await.unwrap();
+    let answer = client
+        .txn(txn([], [op(delete("missing"))], []))
+        .await
+        .unwrap();
     assert_eq!(answer.header.unwrap().revision, before);
     assert_eq!(client.revision().await.unwrap(), before);
 }
@@ -59,16 +71,26 @@ async fn b050_one_revision_for_all() {
     let client = &server.client;
     client.put("d", "v").await.unwrap();
     let before = client.revision().await.unwrap();
-    let ops = [op(put("a", "1")), op(put("b", "2")), op(delete("d")), op(put("c", "3"))];
+    let ops = [
+        op(put("a", "1")),
+        op(put("b", "2")),
+        op(delete("d")),
+        op(put("c", "3")),
+    ];
     let answer = client.txn(txn([], ops, [])).await.unwrap();
     assert_eq!(answer.header.unwrap().revision, before + 1);
     assert_eq!(client.revision().await.unwrap(), before + 1);
     let kvs = client.range(range(ZERO, ZERO)).await.unwrap().kvs;
-    assert_eq!(kvs.iter().map(|kv| (&kv.key[..], kv.mod_revision)).collect::<Vec<_>>(), [
-        (&b"a"[..], before + 1),
-        (b"b", before + 1),
-        (b"c", before + 1)
-    ]);
+    assert_eq!(
+        kvs.iter()
+            .map(|kv| (&kv.key[..], kv.mod_revision))
+            .collect::<Vec<_>>(),
+        [
+            (&b"a"[..], before + 1),
+            (b"b", before + 1),
+            (b"c", before + 1)
+        ]
+    );
 }
 
 #[tokio::test]
@@ -76,16 +98,29 @@ async fn b051_failure_branch() {
     let server = server().await;
     let client = &server.client;
     let before = client.put("k", "v").await.unwrap().header.unwrap().revision;
-    let no = client.txn(txn([value("k", Equal, "w")], [op(put("k", "x"))], [op(get("k"))])).await.unwrap();
+    let no = client
+        .txn(txn(
+            [value("k", Equal, "w")],
+            [op(put("k", "x"))],
+            [op(get("k"))],
+        ))
+        .await
+        .unwrap();
     assert!(!no.succeeded);
     assert_eq!(no.header.unwrap().revision, before);
     assert_eq!(&ranged(&no.responses[0]).kvs[0].value[..], b"v");
-    let empty = client.txn(txn([value("k", Equal, "w")], [op(put("k", "x"))], [])).await.unwrap();
+    let empty = client
+        .txn(txn([value("k", Equal, "w")], [op(put("k", "x"))], []))
+        .await
+        .unwrap();
     assert_eq!((empty.succeeded, empty.responses.len()), (false, 0));
     assert_eq!(empty.header.unwrap().revision, before);
     // Every comparison must hold.
     let both = [value("k", Equal, "v"), version("k", Equal, 2)];
-    let one_of_two = client.txn(txn(both, [], [op(put("k", "y"))])).await.unwrap();
+    let one_of_two = client
+        .txn(txn(both, [], [op(put("k", "y"))]))
+        .await
+        .unwrap();
     assert!(!one_of_two.succeeded);
     assert_eq!(one_of_two.header.unwrap().revision, before + 1);
     assert_eq!(&client.get("k").await.unwrap().kvs[0].value[..], b"y");
@@ -118,16 +153,35 @@ async fn b052_every_comparison() {
     let client = &server.client;
     let revision = client.put("k", "m").await.unwrap().header.unwrap().revision;
     let holds = async |compare| client.txn(txn([compare], [], [])).await.unwrap().succeeded;
-    for (result, below, same, above) in
-        [(Equal, false, true, false), (NotEqual, true, false, true), (Greater, true, false, false), (Less, false, false, true)]
-    {
+    for (result, below, same, above) in [
+        (Equal, false, true, false),
+        (NotEqual, true, false, true),
+        (Greater, true, false, false),
+        (Less, false, false, true),
+    ] {
         for (given, expected) in [(-1, below), (0, same), (1, above)] {
             let text = [b"l", b"m", b"n"][usize::try_from(given + 1).unwrap()];
             let what = format!("{result:?} {given}");
-            assert_eq!(holds(value("k", result, text)).await, expected, "value {what}");
-            assert_eq!(holds(version("k", result, 1 + given)).await, expected, "version {what}");
-            assert_eq!(holds(mod_revision("k", result, revision + given)).await, expected, "mod {what}");
-            assert_eq!(holds(create_revision("k", result, revision + given)).await, expected, "create {what}");
+            assert_eq!(
+                holds(value("k", result, text)).await,
+                expected,
+                "value {what}"
+            );
+            assert_eq!(
+                holds(version("k", result, 1 + given)).await,
+                expected,
+                "version {what}"
+            );
+            assert_eq!(
+                holds(mod_revision("k", result, revision + given)).await,
+                expected,
+                "mod {what}"
+            );
+            assert_eq!(
+                holds(create_revision("k", result, revision + given)).await,
+                expected,
+                "create {what}"
+            );
         }
     }
 }
@@ -155,7 +209,13 @@ async fn b055_lease_compare() {
     let server = server().await;
     let client = &server.client;
     let id = client.grant(60, 0).await.unwrap().id;
-    client.put_with(PutRequest { lease: id, ..put("k", "v") }).await.unwrap();
+    client
+        .put_with(PutRequest {
+            lease: id,
+            ..put("k", "v")
+        })
+        .await
+        .unwrap();
     client.put("free", "v").await.unwrap();
     let holds = async |compare| client.txn(txn([compare], [], [])).await.unwrap().succeeded;
     assert!(holds(lease("k", Equal, id)).await);
@@ -169,9 +229,20 @@ async fn b056_nested() {
     let server = server().await;
     let client = &server.client;
     let before = client.put("k", "v").await.unwrap().header.unwrap().revision;
-    let inner = txn([value("k", Equal, "v")], [op(put("yes", "1")), op(get("k"))], [op(put("no", "1"))]);
-    let other = txn([value("k", Equal, "w")], [op(put("no", "1"))], [op(delete_range("none", "nonf"))]);
-    let answer = client.txn(txn([], [op(put("k", "w")), op(inner), op(other)], [])).await.unwrap();
+    let inner = txn(
+        [value("k", Equal, "v")],
+        [op(put("yes", "1")), op(get("k"))],
+        [op(put("no", "1"))],
+    );
+    let other = txn(
+        [value("k", Equal, "w")],
+        [op(put("neither", "1"))],
+        [op(delete_range("none", "nonf"))],
+    );
+    let answer = client
+        .txn(txn([], [op(put("k", "w")), op(inner), op(other)], []))
+        .await
+        .unwrap();
     assert_eq!(answer.header.unwrap().revision, before + 1);
     assert_eq!(answer.responses.len(), 3);
     // All comparisons see the store as it was before, all reads see the writes before them.
@@ -184,6 +255,7 @@ async fn b056_nested() {
     assert_eq!(second.header.unwrap_or_default(), Default::default());
     assert_eq!(client.get("yes").await.unwrap().count, 1);
     assert_eq!(client.get("no").await.unwrap().count, 0);
+    assert_eq!(client.get("neither").await.unwrap().count, 0);
 }
 
 #[tokio::test]
@@ -195,21 +267,53 @@ async fn b058_compacted_range_applies_nothing_anywhere() {
     client.put("k", "2").await.unwrap();
     let now = client.put("k", "3").await.unwrap().header.unwrap().revision;
     client.compact(now).await.unwrap();
-    let bad = |revision| RangeRequest { revision, ..get("k") };
-    COMPACTED.check(client.txn(txn([], [op(put("x", "v")), op(bad(old))], [])).await);
-    COMPACTED.check(client.txn(txn([version("k", Equal, 0)], [], [op(bad(old)), op(put("x", "v"))])).await);
+    let bad = |revision| RangeRequest {
+        revision,
+        ..get("k")
+    };
+    COMPACTED.check(
+        client
+            .txn(txn([], [op(put("x", "v")), op(bad(old))], []))
+            .await,
+    );
+    COMPACTED.check(
+        client
+            .txn(txn(
+                [version("k", Equal, 0)],
+                [],
+                [op(bad(old)), op(put("x", "v"))],
+            ))
+            .await,
+    );
     COMPACTED.check(client.txn(txn([], [op(bad(old))], [])).await);
-    FUTURE_REVISION.check(client.txn(txn([], [op(put("x", "v")), op(bad(now + 100))], [])).await);
+    FUTURE_REVISION.check(
+        client
+            .txn(txn([], [op(put("x", "v")), op(bad(now + 100))], []))
+            .await,
+    );
     FUTURE_REVISION.check(client.txn(txn([], [op(bad(now + 100))], [])).await);
     let inner = txn([], [op(put("y", "v")), op(bad(old))], []);
-    COMPACTED.check(client.txn(txn([], [op(put("x", "v")), op(inner)], [])).await);
+    COMPACTED.check(
+        client
+            .txn(txn([], [op(put("x", "v")), op(inner)], []))
+            .await,
+    );
     // The branch not taken is not looked at.
-    let taken = client.txn(txn([], [op(put("z", "v"))], [op(bad(old))])).await.unwrap();
+    let taken = client
+        .txn(txn([], [op(put("z", "v"))], [op(bad(old))]))
+        .await
+        .unwrap();
     assert_eq!(taken.header.unwrap().revision, now + 1);
     cluster.equal().await;
     for client in &clients {
         for key in ["x", "y"] {
-            let local = client.range(RangeRequest { serializable: true, ..get(key) }).await.unwrap();
+            let local = client
+                .range(RangeRequest {
+                    serializable: true,
+                    ..get(key)
+                })
+                .await
+                .unwrap();
             assert_eq!((local.count, local.header.unwrap().revision), (0, now + 1));
         }
     }
@@ -220,17 +324,34 @@ async fn b059_reads_see_earlier_writes() {
     let server = server().await;
     let client = &server.client;
     client.put("t/a", "old").await.unwrap();
+    client.put("t/c", "old").await.unwrap();
     let before = client.revision().await.unwrap();
-    let past = RangeRequest { revision: before, ..prefix("t/") };
-    let ops = [op(put("t/a", "new")), op(put("t/b", "new")), op(prefix("t/")), op(past), op(delete("t/a")), op(prefix("t/"))];
+    let past = RangeRequest {
+        revision: before,
+        ..prefix("t/")
+    };
+    let ops = [
+        op(put("t/a", "new")),
+        op(put("t/b", "new")),
+        op(prefix("t/")),
+        op(past),
+        op(delete_range("t/c", "t/d")),
+        op(prefix("t/")),
+    ];
     let answer = client.txn(txn([], ops, [])).await.unwrap();
     let seen = ranged(&answer.responses[2]);
-    assert_eq!((seen.count, &seen.kvs[0].value[..], seen.kvs[0].version), (2, &b"new"[..], 2));
+    assert_eq!(
+        (seen.count, &seen.kvs[0].value[..], seen.kvs[0].version),
+        (3, &b"new"[..], 2)
+    );
     assert_eq!(seen.kvs[1].mod_revision, before + 1);
     let old = ranged(&answer.responses[3]);
-    assert_eq!((old.count, &old.kvs[0].value[..]), (1, &b"old"[..]));
+    assert_eq!((old.count, &old.kvs[0].value[..]), (2, &b"old"[..]));
     let last = ranged(&answer.responses[5]);
-    assert_eq!((last.count, &last.kvs[0].key[..]), (1, &b"t/b"[..]));
+    assert_eq!(
+        (last.count, &last.kvs[0].key[..], &last.kvs[1].key[..]),
+        (2, &b"t/a"[..], &b"t/b"[..])
+    );
 }
 
 #[tokio::test]
@@ -252,11 +373,22 @@ async fn increment(client: &Client, key: &str) -> usize {
     loop {
         let read = client.get(key).await.unwrap();
         let (number, revision) = match read.kvs.first() {
-            Some(kv) => (std::str::from_utf8(&kv.value).unwrap().parse::<u64>().unwrap(), kv.mod_revision),
+            Some(kv) => (
+                std::str::from_utf8(&kv.value)
+                    .unwrap()
+                    .parse::<u64>()
+                    .unwrap(),
+                kv.mod_revision,
+            ),
             None => (0, 0),
         };
         let next = put(key, (number + 1).to_string());
-        if client.txn(txn([mod_revision(key, Equal, revision)], [op(next)], [])).await.unwrap().succeeded {
+        if client
+            .txn(txn([mod_revision(key, Equal, revision)], [op(next)], []))
+            .await
+            .unwrap()
+            .succeeded
+        {
             return retries;
         }
         retries += 1;
@@ -297,13 +429,23 @@ async fn b061_serializable_snapshot() {
     // Both were read at one revision; another writes one of them before the commit.
     let snapshot = client.get("x").await.unwrap();
     let at = snapshot.header.unwrap().revision;
-    let y = client.range(RangeRequest { revision: at, ..get("y") }).await.unwrap();
+    let y = client
+        .range(RangeRequest {
+            revision: at,
+            ..get("y")
+        })
+        .await
+        .unwrap();
     client.put("y", "2").await.unwrap();
     let unchanged = |read: &RangeResponse| {
         let kv = &read.kvs[0];
         mod_revision(&kv.key, Equal, kv.mod_revision)
     };
-    let commit = txn([unchanged(&snapshot), unchanged(&y)], [op(put("x", "3")), op(put("y", "3"))], []);
+    let commit = txn(
+        [unchanged(&snapshot), unchanged(&y)],
+        [op(put("x", "3")), op(put("y", "3"))],
+        [],
+    );
     let before = client.revision().await.unwrap();
     let answer = client.txn(commit).await.unwrap();
     assert!(!answer.succeeded);

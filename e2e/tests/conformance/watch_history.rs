@@ -20,21 +20,58 @@ async fn b086_replay() {
     let client = &server.client;
     let mut expected = Vec::new();
     for number in 0..20 {
-        expected.push(client.put(format!("r/{}", number % 3), "v").await.unwrap().header.unwrap().revision);
+        expected.push(
+            client
+                .put(format!("r/{}", number % 3), "v")
+                .await
+                .unwrap()
+                .header
+                .unwrap()
+                .revision,
+        );
         client.put("other", "v").await.unwrap();
     }
-    expected.push(client.delete(delete("r/1")).await.unwrap().header.unwrap().revision);
+    expected.push(
+        client
+            .delete(delete("r/1"))
+            .await
+            .unwrap()
+            .header
+            .unwrap()
+            .revision,
+    );
     for from in [0, 7, 20] {
-        let mut watch = client.watch().await.unwrap();
-        let created = watch.create(WatchCreateRequest { start_revision: expected[from], ..prefix("r/") }).await;
+        let mut watch = client.watch();
+        let created = watch
+            .create(WatchCreateRequest {
+                start_revision: expected[from],
+                ..prefix("r/")
+            })
+            .await;
         assert_eq!(created.header.unwrap().revision, *expected.last().unwrap());
-        let found: Vec<i64> = watch.events(expected.len() - from).await.iter().map(revision).collect();
+        let found: Vec<i64> = watch
+            .events(expected.len() - from)
+            .await
+            .iter()
+            .map(revision)
+            .collect();
         assert_eq!(found, &expected[from..]);
     }
     // And goes on with what happens next.
-    let mut watch = client.watch().await.unwrap();
-    watch.create(WatchCreateRequest { start_revision: *expected.last().unwrap(), ..prefix("r/") }).await;
-    let next = client.put("r/9", "v").await.unwrap().header.unwrap().revision;
+    let mut watch = client.watch();
+    watch
+        .create(WatchCreateRequest {
+            start_revision: *expected.last().unwrap(),
+            ..prefix("r/")
+        })
+        .await;
+    let next = client
+        .put("r/9", "v")
+        .await
+        .unwrap()
+        .header
+        .unwrap()
+        .revision;
     let found: Vec<i64> = watch.events(2).await.iter().map(revision).collect();
     assert_eq!(found, [*expected.last().unwrap(), next]);
 }
@@ -44,11 +81,25 @@ async fn b087_future() {
     let server = server().await;
     let client = &server.client;
     let now = client.revision().await.unwrap();
-    let mut watch = client.watch().await.unwrap();
-    let created = watch.create(WatchCreateRequest { start_revision: now + 5, ..prefix("f/") }).await;
-    assert_eq!((created.canceled, created.header.unwrap().revision), (false, now));
+    let mut watch = client.watch();
+    let created = watch
+        .create(WatchCreateRequest {
+            start_revision: now + 5,
+            ..prefix("f/")
+        })
+        .await;
+    assert_eq!(
+        (created.canceled, created.header.unwrap().revision),
+        (false, now)
+    );
     for number in 1..=6 {
-        let at = client.put(format!("f/{number}"), "v").await.unwrap().header.unwrap().revision;
+        let at = client
+            .put(format!("f/{number}"), "v")
+            .await
+            .unwrap()
+            .header
+            .unwrap()
+            .revision;
         assert_eq!(at, now + number);
     }
     let found: Vec<i64> = watch.events(2).await.iter().map(revision).collect();
@@ -58,11 +109,19 @@ async fn b087_future() {
 #[tokio::test]
 async fn b101_negative_start() {
     let server = server().await;
-    let mut watch = server.client.watch().await.unwrap();
-    let refused = watch.create(WatchCreateRequest { start_revision: -1, ..key("k") }).await;
+    let mut watch = server.client.watch();
+    let refused = watch
+        .create(WatchCreateRequest {
+            start_revision: -1,
+            ..key("k")
+        })
+        .await;
     assert!(refused.created && refused.canceled);
     assert_eq!(refused.watch_id, -1);
-    assert_eq!(refused.cancel_reason, "etcdserver: mvcc: required revision has been compacted");
+    assert_eq!(
+        refused.cancel_reason,
+        "etcdserver: mvcc: required revision has been compacted"
+    );
     assert!(!watch.create(key("k")).await.canceled);
 }
 
@@ -75,8 +134,13 @@ async fn b104_below_compacted() {
     }
     let now = client.revision().await.unwrap();
     client.compact(now - 3).await.unwrap();
-    let mut watch = client.watch().await.unwrap();
-    let created = watch.create(WatchCreateRequest { start_revision: now - 4, ..key("k") }).await;
+    let mut watch = client.watch();
+    let created = watch
+        .create(WatchCreateRequest {
+            start_revision: now - 4,
+            ..key("k")
+        })
+        .await;
     assert_eq!((created.canceled, created.watch_id), (false, 0));
     let canceled = watch.next().await;
     assert!(canceled.canceled && !canceled.created, "{canceled:?}");
@@ -84,7 +148,12 @@ async fn b104_below_compacted() {
     assert_eq!(canceled.header.unwrap().revision, 0);
     assert!(canceled.events.is_empty());
     // The compacted revision itself is still there.
-    watch.create(WatchCreateRequest { start_revision: now - 3, ..key("k") }).await;
+    watch
+        .create(WatchCreateRequest {
+            start_revision: now - 3,
+            ..key("k")
+        })
+        .await;
     let found: Vec<i64> = watch.events(4).await.iter().map(revision).collect();
     assert_eq!(found, [now - 3, now - 2, now - 1, now]);
 }
@@ -94,12 +163,15 @@ async fn b105_compaction_beside_a_watcher() {
     let server = server().await;
     let client = &server.client;
     let start = client.revision().await.unwrap();
-    let mut live = client.watch().await.unwrap();
+    let mut live = client.watch();
     live.create(prefix("c/")).await;
     let (writer, compactor) = (client.clone(), client.clone());
     let writing = tokio::spawn(async move {
         for number in 0..300 {
-            writer.put(format!("c/{}", number % 5), format!("{number}")).await.unwrap();
+            writer
+                .put(format!("c/{}", number % 5), format!("{number}"))
+                .await
+                .unwrap();
         }
     });
     let compacting = tokio::spawn(async move {
@@ -129,9 +201,13 @@ async fn b105_laggards_get_all_or_are_canceled() {
     let now = client.revision().await.unwrap();
     let start = now - 99;
     for step in 0..10 {
-        let mut watch = client.watch().await.unwrap();
-        let request = WatchCreateRequest { start_revision: start + step * 10, ..key("k") };
-        let (created, compacted) = tokio::join!(watch.create(request), client.compact(start + step * 10 + 5));
+        let mut watch = client.watch();
+        let request = WatchCreateRequest {
+            start_revision: start + step * 10,
+            ..key("k")
+        };
+        let (created, compacted) =
+            tokio::join!(watch.create(request), client.compact(start + step * 10 + 5));
         compacted.unwrap();
         assert!(!created.canceled);
         let mut next = start + step * 10;
@@ -153,11 +229,26 @@ async fn b105_laggards_get_all_or_are_canceled() {
 async fn big_revision(fragment: bool) -> (i64, Vec<etcd_proto::etcdserverpb::WatchResponse>) {
     let (_server, client) = fresh(Options::single()).await;
     for number in 0..20 {
-        client.put_with(put(format!("big/{number:02}"), vec![b'v'; 256 << 10])).await.unwrap();
+        client
+            .put_with(put(format!("big/{number:02}"), vec![b'v'; 256 << 10]))
+            .await
+            .unwrap();
     }
-    let mut watch = client.watch().await.unwrap();
-    watch.create(WatchCreateRequest { prev_kv: true, fragment, ..prefix("big/") }).await;
-    let at = client.delete(delete_range("big/", "big0")).await.unwrap().header.unwrap().revision;
+    let mut watch = client.watch();
+    watch
+        .create(WatchCreateRequest {
+            prev_kv: true,
+            fragment,
+            ..prefix("big/")
+        })
+        .await;
+    let at = client
+        .delete(delete_range("big/", "big0"))
+        .await
+        .unwrap()
+        .header
+        .unwrap()
+        .revision;
     let mut responses = Vec::new();
     let mut events = 0;
     while events < 20 {
@@ -165,7 +256,10 @@ async fn big_revision(fragment: bool) -> (i64, Vec<etcd_proto::etcdserverpb::Wat
         events += response.events.len();
         responses.push(response);
     }
-    assert_eq!(watch.try_next(Duration::from_millis(50)).await.unwrap(), None);
+    assert_eq!(
+        watch.try_next(Duration::from_millis(50)).await.unwrap(),
+        None
+    );
     (at, responses)
 }
 
@@ -174,13 +268,22 @@ async fn b106_without_fragments() {
     let (at, responses) = big_revision(false).await;
     assert_eq!(responses.len(), 1);
     assert!(!responses[0].fragment);
-    assert!(responses[0].events.iter().all(|event| revision(event) == at));
+    assert!(
+        responses[0]
+            .events
+            .iter()
+            .all(|event| revision(event) == at)
+    );
 }
 
 #[tokio::test]
 async fn b106_with_fragments() {
     let (at, responses) = big_revision(true).await;
-    assert!(responses.len() >= 3, "{} responses hold 5 MiB", responses.len());
+    assert!(
+        responses.len() >= 3,
+        "{} responses hold 5 MiB",
+        responses.len()
+    );
     let (last, others) = responses.split_last().unwrap();
     assert!(!last.fragment && others.iter().all(|response| response.fragment));
     let mut keys = Vec::new();
@@ -189,19 +292,32 @@ async fn b106_with_fragments() {
         // 1.5 MiB for a request and 512 KiB around it.
         assert!(prost::Message::encoded_len(response) <= 2 << 20);
         for event in &response.events {
-            assert_eq!((revision(event), event.prev_kv.as_ref().unwrap().value.len()), (at, 256 << 10));
+            assert_eq!(
+                (revision(event), event.prev_kv.as_ref().unwrap().value.len()),
+                (at, 256 << 10)
+            );
             keys.push(event.kv.as_ref().unwrap().key.clone());
         }
     }
-    assert_eq!(keys, (0..20).map(|number| format!("big/{number:02}")).collect::<Vec<_>>());
+    assert_eq!(
+        keys,
+        (0..20)
+            .map(|number| format!("big/{number:02}"))
+            .collect::<Vec<_>>()
+    );
 }
 
 #[tokio::test]
 async fn b106_small_ones_are_not_split() {
     let server = server().await;
     let client = &server.client;
-    let mut watch = client.watch().await.unwrap();
-    watch.create(WatchCreateRequest { fragment: true, ..key("k") }).await;
+    let mut watch = client.watch();
+    watch
+        .create(WatchCreateRequest {
+            fragment: true,
+            ..key("k")
+        })
+        .await;
     client.put("k", "v").await.unwrap();
     let response = watch.next().await;
     assert_eq!((response.fragment, response.events.len()), (false, 1));
@@ -215,14 +331,22 @@ async fn b111_resume() {
     let writer = client.clone();
     let writing = tokio::spawn(async move {
         for number in 0..300 {
-            writer.put(format!("r/{}", number % 5), format!("{number}")).await.unwrap();
+            writer
+                .put(format!("r/{}", number % 5), format!("{number}"))
+                .await
+                .unwrap();
         }
     });
     let mut next = start + 1;
     while next <= start + 300 {
         // A connection of its own, cut after a few events.
-        let mut watch = server.client().watch().await.unwrap();
-        watch.create(WatchCreateRequest { start_revision: next, ..prefix("r/") }).await;
+        let mut watch = server.client().watch();
+        watch
+            .create(WatchCreateRequest {
+                start_revision: next,
+                ..prefix("r/")
+            })
+            .await;
         let goal = (next + 20).min(start + 300);
         while next <= goal {
             for event in watch.next().await.events {
@@ -239,11 +363,25 @@ async fn b113_expiry_is_a_deletion() {
     let server = server().await;
     let client = &server.client;
     let lease = client.grant(1, 0).await.unwrap().id;
-    let mut watch = client.watch().await.unwrap();
-    watch.create(WatchCreateRequest { prev_kv: true, ..key("k") }).await;
-    client.put_with(etcd_proto::etcdserverpb::PutRequest { lease, ..put("k", "v") }).await.unwrap();
+    let mut watch = client.watch();
+    watch
+        .create(WatchCreateRequest {
+            prev_kv: true,
+            ..key("k")
+        })
+        .await;
+    client
+        .put_with(etcd_proto::etcdserverpb::PutRequest {
+            lease,
+            ..put("k", "v")
+        })
+        .await
+        .unwrap();
     let events = watch.events(2).await;
-    assert_eq!(events[1].r#type(), etcd_proto::mvccpb::event::EventType::Delete);
+    assert_eq!(
+        events[1].r#type(),
+        etcd_proto::mvccpb::event::EventType::Delete
+    );
     assert_eq!(revision(&events[1]), revision(&events[0]) + 1);
     let before = events[1].prev_kv.as_ref().unwrap();
     assert_eq!((&before.value[..], before.lease), (&b"v"[..], lease));
