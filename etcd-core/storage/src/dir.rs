@@ -72,3 +72,35 @@ pub fn unlink_if_exists(disk: &dyn Disk, path: &Path) -> Result<bool, DiskError>
         Err(e) => Err(e),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::RealDisk;
+    use crate::simdisk::SimDisk;
+
+    #[test]
+    fn s03_a_durable_directory_survives() {
+        for seed in 0..30 {
+            let disk = SimDisk::new(seed);
+            create_durable(&disk, Path::new("/data/member/store")).unwrap();
+            create_durable(&disk, Path::new("/data/member/wal")).unwrap();
+            disk.crash();
+            assert!(disk.exists(Path::new("/data/member/store")).unwrap());
+            assert!(disk.exists(Path::new("/data/member/wal")).unwrap());
+        }
+    }
+
+    #[test]
+    fn a_member_directory_has_one_holder() {
+        let temporary = tempfile::tempdir().unwrap();
+        for disk in [&RealDisk as &dyn Disk, &SimDisk::new(0)] {
+            let dir = temporary.path().join("member");
+            create_durable(disk, &dir).unwrap();
+            let lock = MemberLock::acquire(disk, &dir).unwrap();
+            assert!(MemberLock::acquire(disk, &dir).err().unwrap().is_locked());
+            drop(lock);
+            MemberLock::acquire(disk, &dir).unwrap();
+        }
+    }
+}

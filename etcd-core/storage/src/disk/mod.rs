@@ -9,6 +9,8 @@
 mod error;
 mod map;
 mod real;
+#[cfg(test)]
+mod tests;
 
 use std::ffi::OsString;
 use std::path::Path;
