@@ -143,7 +143,7 @@ pub(crate) fn range(
     let count = if found.len() < plan.take {
         found.len() as i64
     } else {
-        if at == view.revision {
+        if at == view.revision && view.settled {
             view.tail
                 .remember(at, &view.index, view.compacted, view.pushed);
         }

@@ -170,6 +170,8 @@ impl Store {
             revision,
             compacted: self.compacted,
             pushed: self.pushed,
+            // Within a transaction the revision is still to change.
+            settled: revision == self.revision,
             hashes: self.hashes.clone(),
         }
     }

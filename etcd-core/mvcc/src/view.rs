@@ -33,6 +33,8 @@ pub struct View {
     pub(crate) revision: i64,
     pub(crate) compacted: i64,
     pub(crate) pushed: u64,
+    /// Whether the revision is complete: others may be served from this index.
+    pub(crate) settled: bool,
     pub(crate) hashes: Arc<Vec<KvHash>>,
 }
 

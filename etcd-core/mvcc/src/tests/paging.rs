@@ -1,7 +1,9 @@
 //! Pages at a pinned revision, and the counts that come with them.
 
-use etcd_proto::etcdserverpb::{RangeRequest, RangeResponse};
+use etcd_proto::etcdserverpb::request_op::Request;
+use etcd_proto::etcdserverpb::{RangeRequest, RangeResponse, TxnRequest};
 
+use super::transactions::{op, put_op};
 use super::*;
 use crate::Span;
 
@@ -79,4 +81,29 @@ fn counts_of_the_past_by_either_way() {
     }
     assert_eq!(view.count(Span::Key(b"k/01"), 3), Ok(0));
     assert_eq!(view.count(Span::Key(b"k/01"), 4), Ok(1));
+}
+
+#[test]
+fn a_page_inside_a_transaction_is_not_taken_for_its_revision() {
+    let (mut store, _) = store();
+    let limited = RangeRequest {
+        limit: 1,
+        ..range_request("k/", "k0")
+    };
+    let request = TxnRequest {
+        success: vec![
+            put_op("k/1"),
+            put_op("k/2"),
+            op(Request::RequestRange(limited.clone())),
+            put_op("k/3"),
+        ],
+        ..Default::default()
+    };
+    store.txn(&request, &leases).unwrap();
+    put(&mut store, "k/4", "");
+    let then = RangeRequest {
+        revision: 2,
+        ..limited
+    };
+    assert_eq!(store.range(&then).unwrap().count, 3);
 }
