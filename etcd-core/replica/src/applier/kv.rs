@@ -65,7 +65,8 @@ impl Applier {
             .store
             .compact(request.revision)
             .map_err(ApplyError::Compaction)?;
-        self.compactions.push_back(compaction);
+        // Its hash would be computed here, on every key: HashKV computes it when asked.
+        self.compactions.push_back(compaction.job);
         Ok(Response::Compaction)
     }
 

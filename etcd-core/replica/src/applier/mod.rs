@@ -10,7 +10,7 @@ mod upkeep;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use etcd_mvcc::{CompactError, Compaction, Record, Store};
+use etcd_mvcc::{CompactError, CompactionJob, Record, Store};
 use etcd_proto::etcdserverpb::{
     AlarmMember, AlarmType, DeleteRangeResponse, InternalRaftRequest, PutResponse, RangeResponse,
     TxnResponse,
@@ -173,7 +173,7 @@ pub struct Applier {
     term: u64,
     archive: Arc<SegmentArchive>,
     dead_bytes: u64,
-    compactions: VecDeque<Compaction>,
+    compactions: VecDeque<CompactionJob>,
 }
 
 impl Applier {

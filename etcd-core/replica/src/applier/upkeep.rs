@@ -19,21 +19,18 @@ impl Applier {
 
     /// Visits up to `budget` records for the oldest compaction that is under way.
     pub fn compact_step(&mut self, budget: usize) -> Result<(), etcd_mvcc::ReadError> {
-        let Some(compaction) = self.compactions.front_mut() else {
+        let Some(job) = self.compactions.front_mut() else {
             return Ok(());
         };
-        let step = compaction.job.step(&mut self.store, budget)?;
+        let step = job.step(&mut self.store, budget)?;
         let dead: u64 = step
             .dead
             .into_iter()
             .filter_map(|rev| self.archive.record_bytes(rev))
             .sum();
         self.add_dead_bytes(dead);
-        if step.done
-            && let Some(done) = self.compactions.pop_front()
-        {
-            let hash = done.hash.compute()?;
-            self.store.cache_hash(hash);
+        if step.done {
+            self.compactions.pop_front();
         }
         Ok(())
     }
