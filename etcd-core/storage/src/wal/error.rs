@@ -66,6 +66,13 @@ pub enum WalError {
         /// Its index.
         index: u64,
     },
+    /// Entries or a hard state that no raft produces, and that a replay would take for
+    /// damage. Nothing was written.
+    #[error("wal: refused to write {what}")]
+    Refused {
+        /// What is wrong with it.
+        what: &'static str,
+    },
     /// An earlier write or sync failed. What the disk holds is unknown until the log is
     /// opened anew, so nothing more is written.
     #[error("wal: closed by an earlier failure")]

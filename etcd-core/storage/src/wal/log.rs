@@ -10,7 +10,7 @@ use prost::Message;
 use super::name::{self, Name, TEMPORARY};
 use super::reader::Reader;
 use super::record::{Encoder, STATE_FRAME_BYTES_MAX, entry_frame_bytes_max};
-use super::replay::{Collector, Position};
+use super::replay::{Collector, Position, is_well_formed};
 use super::rotate::Prepared;
 use super::{Replay, WalError, repair};
 use crate::dir::{create_durable, parent, unlink_if_exists};
@@ -253,6 +253,7 @@ impl Wal {
         if entries.is_empty() && hard_state.is_none() {
             return self.check();
         }
+        self.check_content(hard_state, entries)?;
         let bytes_max: u64 = entries.iter().map(entry_frame_bytes_max).sum();
         let last_index = entries.last().map_or(self.last_index, |entry| entry.index);
         self.write(bytes_max + STATE_FRAME_BYTES_MAX, |encoder| {
@@ -303,6 +304,8 @@ impl Wal {
         snapshot: &Snapshot,
         hard_state: Option<&HardState>,
     ) -> Result<(), WalError> {
+        let hard_state = hard_state.filter(|state| **state != HardState::default());
+        self.check_content(hard_state, &[])?;
         let members = snapshot.conf_state.as_ref();
         if snapshot.index > 0 && members.is_none_or(|m| m.voters.is_empty()) {
             return Err(WalError::SnapshotWithoutMembers {
@@ -332,6 +335,28 @@ impl Wal {
     /// The log's directory.
     pub fn dir(&self) -> &Path {
         &self.dir
+    }
+
+    /// Refuses what [`Wal::open`] would take for damage.
+    fn check_content(
+        &self,
+        hard_state: Option<&HardState>,
+        entries: &[Entry],
+    ) -> Result<(), WalError> {
+        self.check()?;
+        let refused = |what| Err(WalError::Refused { what });
+        if hard_state.is_some_and(|state| state.term < self.hard_state.term.max(1)) {
+            return refused("a hard state whose term falls");
+        }
+        if !entries.iter().all(is_well_formed) {
+            return refused("an entry without an index, a term or a change");
+        }
+        let follows =
+            |pair: &[Entry]| pair[1].index == pair[0].index + 1 && pair[1].term >= pair[0].term;
+        if !entries.windows(2).all(follows) {
+            return refused("entries that do not follow one another");
+        }
+        Ok(())
     }
 
     /// Encodes records and writes them with one call. `bytes_max` is at least what they

@@ -141,9 +141,7 @@ impl<'s> Collector<'s> {
             return Ok(());
         };
         let mut entry: Entry = decode(data)?;
-        let is_normal = entry.r#type == EntryType::EntryNormal as i32;
-        let known = EntryType::try_from(entry.r#type).is_ok();
-        if !known || entry.term == 0 || entry.index == 0 || (!is_normal && entry.data.is_empty()) {
+        if !is_well_formed(&entry) {
             return Err(Refusal::Corrupt("an entry that no log has"));
         }
         self.position.last_index = entry.index;
@@ -197,6 +195,14 @@ impl<'s> Collector<'s> {
         self.replay.snapshots.push(snapshot);
         Ok(())
     }
+}
+
+/// Whether a raft may have produced this entry. The writer asks too, since a hard state
+/// whose type has a flipped bit reads as an entry that may not.
+pub(super) fn is_well_formed(entry: &Entry) -> bool {
+    let is_normal = entry.r#type == EntryType::EntryNormal as i32;
+    let is_known = EntryType::try_from(entry.r#type).is_ok();
+    is_known && entry.term > 0 && entry.index > 0 && (is_normal || !entry.data.is_empty())
 }
 
 /// Why a record whose checksum matches is not taken.
