@@ -8,14 +8,18 @@
 //! ```
 
 pub mod config;
+pub mod directory;
 pub mod driver;
 pub mod go;
 pub mod grpc;
+pub mod http;
+pub mod listen;
 pub mod log;
 pub mod member;
 pub mod members_http;
 pub mod metrics;
 pub mod network;
 pub mod peer;
+pub mod run;
 pub mod tls;
 pub mod version;

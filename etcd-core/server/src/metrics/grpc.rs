@@ -131,7 +131,8 @@ const CLIENT_VERSIONS_MAX: usize = 64;
 /// Instruments of all methods.
 #[derive(Debug)]
 pub struct GrpcMetrics {
-    by_path: HashMap<String, MethodMetrics>,
+    methods: Vec<MethodMetrics>,
+    by_path: HashMap<String, usize>,
     client_requests: Family<Counter>,
     client_versions: RwLock<Vec<(bool, String, Counter)>>,
 }
@@ -164,11 +165,15 @@ impl GrpcMetrics {
                 BOUNDS,
             )
         });
-        let by_path = METHODS
+        let paths = METHODS.iter().enumerate();
+        let by_path = paths
+            .map(|(at, (service, method, _))| (format!("/{service}/{method}"), at))
+            .collect();
+        let methods = METHODS
             .iter()
             .map(|(service, method, call_type)| {
                 let labels = [*method, *service, call_type.as_str()];
-                let metrics = MethodMetrics {
+                MethodMetrics {
                     call_type: *call_type,
                     started: started.with(&labels),
                     received: received.with(&labels),
@@ -178,11 +183,11 @@ impl GrpcMetrics {
                         .map(|code| handled.with(&[*code, *method, *service, call_type.as_str()]))
                         .collect(),
                     handling: handling.as_ref().map(|family| family.with(&labels)),
-                };
-                (format!("/{service}/{method}"), metrics)
+                }
             })
             .collect();
         GrpcMetrics {
+            methods,
             by_path,
             client_requests: registry.counters(
                 "etcd_server_client_requests_total",
@@ -193,9 +198,14 @@ impl GrpcMetrics {
         }
     }
 
-    /// The method of a request's path, `/service/method`.
-    pub fn method(&self, path: &str) -> Option<&MethodMetrics> {
-        self.by_path.get(path)
+    /// The place of the method of a request's path, `/service/method`.
+    pub fn find(&self, path: &str) -> Option<usize> {
+        self.by_path.get(path).copied()
+    }
+
+    /// The method at a place that [`GrpcMetrics::find`] gave.
+    pub fn at(&self, place: usize) -> Option<&MethodMetrics> {
+        self.methods.get(place)
     }
 
     /// Counts a call of a client that names its version; "unknown" if it does not.

@@ -150,10 +150,9 @@ fn methods_count_from_zero() {
     let zero = "grpc_server_handled_total{grpc_code=\"Unavailable\",grpc_method=\"Put\",grpc_service=\"etcdserverpb.KV\",grpc_type=\"unary\"} 0\n";
     assert!(metrics.render().contains(zero));
     assert!(!metrics.render().contains("grpc_server_handling_seconds"));
-    let put = metrics
-        .grpc
-        .method("/etcdserverpb.KV/Put")
-        .expect("a method");
+    let place = metrics.grpc.find("/etcdserverpb.KV/Put");
+    let put = place.and_then(|place| metrics.grpc.at(place));
+    let put = put.expect("a method");
     put.started();
     put.handled(0, Duration::from_millis(1));
     let text = metrics.render();

@@ -1,0 +1,187 @@
+//! The accept loop: a task for every connection, the handshake in it, so that
+//! nobody who dawdles over TLS keeps others waiting.
+
+use std::future::Future;
+use std::io;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::ServerConfig;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use x509_parser::prelude::{FromDer, X509Certificate};
+
+use super::bind::Listener;
+use super::stream::{ConnectionInfo, Raw, Stream, keep_alive};
+use crate::tls::{check_address, common_name};
+
+/// What a handshake may take.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Pause after an accept that failed for want of something, such as files.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// TLS of a listener.
+#[derive(Clone)]
+pub struct Security {
+    /// Certificate, versions, suites, protocols.
+    pub config: Arc<ServerConfig>,
+    /// Whether a client's certificate must name its address.
+    pub check_address: bool,
+    /// For the log: client or peer.
+    pub endpoint: &'static str,
+}
+
+/// Bounds and end of a listener.
+#[derive(Clone)]
+pub struct Limits {
+    /// Connections at once, over all listeners that share it.
+    pub connections: Arc<Semaphore>,
+    /// Ends accepting, and asks connections to finish.
+    pub stop: CancellationToken,
+    /// Counts the tasks of connections.
+    pub tasks: TaskTracker,
+}
+
+impl Limits {
+    /// Bounds of this many connections.
+    pub fn new(connections: usize) -> Limits {
+        Limits {
+            connections: Arc::new(Semaphore::new(connections.min(Semaphore::MAX_PERMITS))),
+            stop: CancellationToken::new(),
+            tasks: TaskTracker::new(),
+        }
+    }
+
+    /// Ends accepting, lets requests under way finish for `grace`, then ends
+    /// all connections.
+    pub async fn finish(&self, grace: Duration) {
+        self.stop.cancel();
+        self.tasks.close();
+        // Connections watch the grace themselves; this is for those in a handshake.
+        let _late = tokio::time::timeout(grace + PAUSE, self.tasks.wait()).await;
+    }
+}
+
+/// Accepts until told to stop; `serve` gets each connection in a task of its own.
+pub(super) async fn accept<F, R>(
+    listener: Listener,
+    security: Option<Security>,
+    limits: Limits,
+    serve: F,
+) where
+    F: Fn(Stream, ConnectionInfo) -> R + Clone + Send + 'static,
+    R: Future<Output = ()> + Send + 'static,
+{
+    loop {
+        let permit = tokio::select! {
+            permit = limits.connections.clone().acquire_owned() => permit,
+            () = limits.stop.cancelled() => return,
+        };
+        // Nobody closes the semaphore.
+        let Ok(permit) = permit else { return };
+        let accepted = tokio::select! {
+            accepted = next(&listener) => accepted,
+            () = limits.stop.cancelled() => return,
+        };
+        let (raw, remote, address) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                if !is_of_the_connection(&error) {
+                    tracing::warn!(error = %crate::go::io_error(&error), "failed to accept a connection; retrying");
+                    tokio::time::sleep(PAUSE).await;
+                }
+                continue;
+            }
+        };
+        let (security, serve) = (security.clone(), serve.clone());
+        limits.tasks.spawn(async move {
+            let _permit: OwnedSemaphorePermit = permit;
+            match security {
+                None => serve(Stream::Plain(raw), ConnectionInfo::plain(remote, address)).await,
+                Some(security) => {
+                    if let Some((stream, info)) = handshake(raw, remote, address, &security).await {
+                        serve(stream, info).await;
+                    }
+                }
+            }
+        });
+    }
+}
+
+/// Errors that concern one connection and no other.
+fn is_of_the_connection(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionRefused
+            | io::ErrorKind::Interrupted
+    )
+}
+
+async fn next(listener: &Listener) -> io::Result<(Raw, String, Option<IpAddr>)> {
+    match listener {
+        Listener::Tcp(listener) => {
+            let (stream, remote) = listener.accept().await?;
+            stream.set_nodelay(true)?;
+            keep_alive(&stream)?;
+            let address = remote.ip().to_canonical();
+            let remote = std::net::SocketAddr::new(address, remote.port());
+            Ok((Raw::Tcp(stream), remote.to_string(), Some(address)))
+        }
+        Listener::Unix(listener, _) => {
+            let (stream, _) = listener.accept().await?;
+            Ok((Raw::Unix(stream), "@".to_owned(), None))
+        }
+    }
+}
+
+async fn handshake(
+    raw: Raw,
+    remote: String,
+    address: Option<IpAddr>,
+    security: &Security,
+) -> Option<(Stream, ConnectionInfo)> {
+    let endpoint = security.endpoint;
+    let acceptor = TlsAcceptor::from(security.config.clone());
+    let stream = match tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(raw)).await {
+        Ok(Ok(stream)) => stream,
+        // Port scanners and health checks of load balancers say nothing at all.
+        Ok(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {
+            tracing::debug!("remote-addr" = %remote, error = "EOF", "rejected connection on {endpoint} endpoint");
+            return None;
+        }
+        Ok(Err(error)) => {
+            tracing::warn!("remote-addr" = %remote, %error, "rejected connection on {endpoint} endpoint");
+            return None;
+        }
+        Err(_) => {
+            tracing::warn!(
+                "remote-addr" = %remote, error = "handshake timed out",
+                "rejected connection on {endpoint} endpoint"
+            );
+            return None;
+        }
+    };
+    let leaf = stream
+        .get_ref()
+        .1
+        .peer_certificates()
+        .and_then(|certs| certs.first())
+        .cloned();
+    if let (true, Some(leaf), Some(address)) = (security.check_address, &leaf, address) {
+        if let Err(error) = check_address(leaf, address).await {
+            tracing::warn!("remote-addr" = %remote, %error, "rejected connection on {endpoint} endpoint");
+            return None;
+        }
+    }
+    let name = leaf.and_then(|leaf| {
+        let (_, cert) = X509Certificate::from_der(&leaf).ok()?;
+        common_name(&cert)
+    });
+    let info = ConnectionInfo::secure(remote, address, name.filter(|name| !name.is_empty()));
+    Some((Stream::Tls(Box::new(stream)), info))
+}

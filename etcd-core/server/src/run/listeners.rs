@@ -1,0 +1,215 @@
+//! All listeners of the server: bound before anything else is done, so that an
+//! address that is taken shows before data is touched; served when it is time.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tonic::service::Routes;
+
+use crate::config::{Config, TlsInfo, Url};
+use crate::driver::Node;
+use crate::http::{Access, HttpService};
+use crate::listen::{
+    BindError, ClientService, Limits, Listener, Security, bind, serve_client, serve_metrics, serve_peer,
+};
+use crate::metrics::{Metrics, file_limit};
+use crate::tls::{TlsError, server_config};
+
+/// Files the server needs for itself; clients get the rest.
+const RESERVED_FILES: u64 = 150;
+/// What clients and scrapers may take to finish once the server stops.
+const GRACE: Duration = Duration::from_millis(300);
+
+/// Why there are no listeners.
+#[derive(Debug, thiserror::Error)]
+pub enum ListenError {
+    /// An address.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// TLS.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// There are too few files to serve anybody.
+    #[error("file descriptor limit of etcd process is too low; please set higher (limit {limit}, needed more than {RESERVED_FILES})")]
+    Files {
+        /// The limit.
+        limit: u64,
+    },
+}
+
+/// A listener and what it is for.
+struct Bound {
+    url: Url,
+    listener: Listener,
+    security: Option<Security>,
+}
+
+/// Sockets that are bound and not served yet.
+pub(super) struct Listeners {
+    peers: Vec<Bound>,
+    clients: Vec<Bound>,
+    http: Vec<Bound>,
+    metrics: Vec<Bound>,
+    /// Clients and scrapers, who are sent away first.
+    client_limits: Limits,
+    /// Members, who are needed to the end.
+    peer_limits: Limits,
+}
+
+impl Listeners {
+    /// Binds every address of the configuration.
+    pub(super) fn bind(config: &Config) -> Result<Listeners, ListenError> {
+        let limit = file_limit();
+        if limit <= RESERVED_FILES {
+            return Err(ListenError::Files { limit });
+        }
+        let connections = usize::try_from(limit - RESERVED_FILES).unwrap_or(usize::MAX);
+        let texts = |urls: &[Url]| crate::log::json(&crate::config::url::texts(urls));
+        tracing::info!(
+            "listen-peer-urls" = ?texts(&config.listen_peer_urls),
+            "configuring peer listeners"
+        );
+        let peers = all(config, &config.listen_peer_urls, &config.peer_tls, Side::Peer)?;
+        tracing::info!(
+            "listen-client-urls" = ?texts(&config.listen_client_urls),
+            "configuring client listeners"
+        );
+        Ok(Listeners {
+            peers,
+            clients: all(config, &config.listen_client_urls, &config.client_tls, Side::Client)?,
+            http: all(config, &config.listen_client_http_urls, &config.client_tls, Side::Client)?,
+            metrics: all(config, &config.listen_metrics_urls, &config.client_tls, Side::Metrics)?,
+            client_limits: Limits::new(connections),
+            peer_limits: Limits::new(connections),
+        })
+    }
+
+    /// Serves other members from now on.
+    pub(super) fn serve_peers(&mut self, router: &axum::Router) {
+        for bound in self.peers.drain(..) {
+            tracing::info!(address = %bound.listener.address(), "serving peer traffic");
+            let limits = self.peer_limits.clone();
+            tokio::spawn(serve_peer(bound.listener, bound.security, limits, router.clone()));
+        }
+    }
+
+    /// Serves metrics and health from now on, where they have a listener of their own.
+    pub(super) fn serve_metrics(&mut self, http: &HttpService<Node>) {
+        for bound in self.metrics.drain(..) {
+            tracing::info!(address = %bound.url, "serving metrics");
+            let limits = self.client_limits.clone();
+            tokio::spawn(serve_metrics(bound.listener, bound.security, limits, http.metrics_router()));
+        }
+    }
+
+    /// Serves clients from now on.
+    pub(super) fn serve_clients(
+        &mut self,
+        config: &Config,
+        grpc: &Routes,
+        http: &HttpService<Node>,
+        metrics: &Arc<Metrics>,
+    ) {
+        let split = !self.http.is_empty();
+        let hosts = Arc::new(config.host_whitelist.clone());
+        let origins = Arc::new(config.cors.clone());
+        let clients = std::mem::take(&mut self.clients).into_iter().map(|bound| (bound, true, !split));
+        let only_http = std::mem::take(&mut self.http).into_iter().map(|bound| (bound, false, true));
+        for (bound, with_grpc, with_http) in clients.chain(only_http) {
+            let traffic = match (with_grpc, with_http) {
+                (true, true) => "grpc+http",
+                (true, false) => "grpc",
+                (false, _) => "http",
+            };
+            let address = bound.listener.address();
+            let secure = bound.security.is_some();
+            match secure {
+                true => tracing::info!(traffic, %address, "serving client traffic securely"),
+                false => tracing::info!(
+                    traffic, %address,
+                    "serving client traffic insecurely; this is strongly discouraged!"
+                ),
+            }
+            let access = Access {
+                hosts: hosts.clone(),
+                origins: origins.clone(),
+                secure,
+            };
+            let service = ClientService {
+                grpc: with_grpc.then(|| grpc.clone()),
+                http: with_http.then(|| http.client_router(access, axum::Router::new())),
+                metrics: metrics.clone(),
+                max_concurrent_streams: config.max_concurrent_streams,
+                keepalive: config.grpc_keepalive,
+            };
+            let limits = self.client_limits.clone();
+            tokio::spawn(serve_client(bound.listener, bound.security, limits, service));
+        }
+    }
+
+    /// Sends clients away; those that were never served lose their sockets.
+    pub(super) async fn stop_clients(&mut self) {
+        self.clients.clear();
+        self.http.clear();
+        self.metrics.clear();
+        self.client_limits.finish(GRACE).await;
+    }
+
+    /// Sends members away.
+    pub(super) async fn stop_peers(&mut self) {
+        self.peers.clear();
+        self.peer_limits.finish(GRACE).await;
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Side {
+    Peer,
+    Client,
+    Metrics,
+}
+
+fn all(config: &Config, urls: &[Url], info: &TlsInfo, side: Side) -> Result<Vec<Bound>, ListenError> {
+    let mut bound = Vec::with_capacity(urls.len());
+    for url in urls {
+        let security = security(url, info, side)?;
+        bound.push(Bound {
+            listener: bind(url, config.socket)?,
+            url: url.clone(),
+            security,
+        });
+    }
+    Ok(bound)
+}
+
+fn security(url: &Url, info: &TlsInfo, side: Side) -> Result<Option<Security>, TlsError> {
+    let kind = match side {
+        Side::Peer => "peer",
+        Side::Client | Side::Metrics => "client",
+    };
+    if !url.scheme.is_secure() {
+        if !info.is_empty() && side != Side::Metrics {
+            tracing::warn!(
+                url = %url,
+                "scheme is HTTP or unix while {kind} key and cert files are present; ignoring key and cert files"
+            );
+        }
+        if info.client_cert_auth && side != Side::Metrics {
+            tracing::warn!(
+                url = %url,
+                "scheme is HTTP or unix while {kind} cert auth is enabled; ignoring client cert auth for this URL"
+            );
+        }
+        return Ok(None);
+    }
+    let protocols: &[&[u8]] = match side {
+        Side::Client => &[b"h2", b"http/1.1"],
+        // Members speak HTTP/1.1, whatever stock etcd announces.
+        Side::Peer | Side::Metrics => &[b"http/1.1"],
+    };
+    Ok(Some(Security {
+        config: server_config(info, protocols)?,
+        check_address: side != Side::Client && !info.skip_client_san_verify,
+        endpoint: kind,
+    }))
+}
