@@ -1,0 +1,77 @@
+#!/usr/bin/env bash
+# node.sh N: one node, in network, mount and UTS namespaces of its own; inside.sh starts it.
+set -euo pipefail
+NAME=node-$1 ADDRESS=172.31.0.$((10 + $1)) D=$S/node-$1
+SOCKET=/run/containerd/containerd.sock
+hostname "$NAME"
+read -r _ < "$D/go" # our end of the cable has arrived
+ip link set lo up
+ip link set "n$1" name eth0
+ip addr add "$ADDRESS/24" dev eth0
+ip link set eth0 up
+ip route add default via "$IP"
+echo 1 > /proc/sys/net/ipv4/ip_forward
+echo 1 > /proc/sys/net/ipv4/conf/all/route_localnet
+mount -t tmpfs tmpfs /run
+mkdir -p /run/containerd "$D"/{containerd,kubelet,cni,probe/{lower,upper,work,merged}}
+
+# Inside a container whose own root is an overlay, overlays cannot be stacked: layers are copied then.
+SNAPSHOTTER=native
+P=$D/probe
+if mount -t overlay overlay -o "lowerdir=$P/lower,upperdir=$P/upper,workdir=$P/work" "$P/merged" 2> /dev/null; then
+  umount "$P/merged"
+  SNAPSHOTTER=overlayfs
+fi
+
+cat > "$D/cni/10-bridge.conflist" << C
+{"cniVersion": "1.0.0", "name": "pods", "plugins": [{"type": "bridge", "bridge": "cni0", "isGateway": true, "hairpinMode": true,
+  "ipam": {"type": "host-local", "dataDir": "/run/cni-ipam", "ranges": [[{"subnet": "10.244.$1.0/24"}]], "routes": [{"dst": "0.0.0.0/0"}]}}]}
+C
+# restrict_oom_score_adj: without CAP_SYS_RESOURCE runc cannot lower oom_score_adj, and no sandbox would start.
+cat > "$D/containerd.toml" << C
+version = 3
+root = "$D/containerd"
+state = "/run/containerd-state"
+[grpc]
+address = "$SOCKET"
+[plugins.'io.containerd.cri.v1.images']
+snapshotter = "$SNAPSHOTTER"
+[plugins.'io.containerd.cri.v1.images'.pinned_images]
+sandbox = "localhost/pause:1"
+[plugins.'io.containerd.cri.v1.runtime']
+restrict_oom_score_adj = true
+[plugins.'io.containerd.cri.v1.runtime'.cni]
+bin_dirs = ["/usr/lib/cni"]
+conf_dir = "$D/cni"
+[plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.runc]
+runtime_type = "io.containerd.runc.v2"
+[plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.runc.options]
+SystemdCgroup = false
+C
+containerd -c "$D/containerd.toml" > "$S/log/$NAME-containerd.log" 2>&1 &
+until ctr -a $SOCKET version > /dev/null 2>&1; do sleep 0.1; done
+for image in "$S"/images/*.tar; do
+  ctr -a $SOCKET -n k8s.io images import --snapshotter "$SNAPSHOTTER" "$image" >> "$S/log/$NAME-images.log" 2>&1
+done
+
+# failCgroupV1: the kubelet starts on hosts that still have version 1.
+cat > "$D/kubelet.yaml" << C
+apiVersion: kubelet.config.k8s.io/v1beta1
+kind: KubeletConfiguration
+failCgroupV1: false
+failSwapOn: false
+cgroupDriver: cgroupfs
+cgroupRoot: /$GROUP/$NAME
+enforceNodeAllocatable: []
+containerRuntimeEndpoint: unix://$SOCKET
+clusterDNS: [$IP]
+clusterDomain: cluster.local
+authentication: {anonymous: {enabled: false}, webhook: {enabled: true}, x509: {clientCAFile: $S/pki/ca.crt}}
+authorization: {mode: Webhook}
+resolvConf: ""
+evictionHard: {imagefs.available: 1%, nodefs.available: 1%, memory.available: 100Mi}
+C
+until kubectl get --raw /readyz > /dev/null 2>&1; do sleep 0.2; done # up.sh limits the time
+kube-proxy --kubeconfig="$KUBECONFIG" --proxy-mode=nftables --cluster-cidr="$PODS" --hostname-override="$NAME" > "$S/log/$NAME-proxy.log" 2>&1 &
+exec kubelet --kubeconfig="$KUBECONFIG" --config="$D/kubelet.yaml" --root-dir="$D/kubelet" --hostname-override="$NAME" \
+  --node-ip="$ADDRESS" > "$S/log/$NAME-kubelet.log" 2>&1
