@@ -28,6 +28,7 @@ mod spawner;
 pub mod stock;
 pub mod target;
 pub mod wait;
+pub mod wal;
 pub mod watch;
 
 pub use client::Client;

@@ -123,7 +123,7 @@ async fn b004_raised_request_limit() {
 }
 
 #[tokio::test]
-async fn b005_over_quota() {
+async fn b005_s34_over_quota() {
     let (_server, client) = fresh(Options::single().args(["--quota-backend-bytes=8388608"])).await;
     let value = vec![b'x'; 256 << 10];
     let mut refused = None;

@@ -33,7 +33,7 @@ async fn sees_leader(client: &Client, leader: u64) {
 }
 
 #[tokio::test]
-async fn b077_new_leader_refreshes_ttls() {
+async fn b077_s26_new_leader_refreshes_ttls() {
     let cluster = three().await;
     let leader = cluster.leader().await;
     let client = cluster.members[leader].client();
@@ -65,7 +65,7 @@ async fn b077_new_leader_refreshes_ttls() {
 }
 
 #[tokio::test]
-async fn b077_expiry_after_leader_change() {
+async fn b077_s26_expiry_after_leader_change() {
     let mut cluster = three().await;
     let leader = cluster.leader().await;
     let client = cluster.members[leader].client();

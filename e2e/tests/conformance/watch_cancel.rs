@@ -169,7 +169,7 @@ async fn b101_no_progress_while_one_waits_for_the_future() {
 }
 
 #[tokio::test]
-async fn b102_progress_is_never_ahead() {
+async fn b102_s30_progress_is_never_ahead() {
     let server = server().await;
     let client = &server.client;
     let start = client.revision().await.unwrap();

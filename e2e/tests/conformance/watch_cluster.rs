@@ -67,7 +67,7 @@ async fn b095_members_see_the_same() {
 }
 
 #[tokio::test]
-async fn b112_watcher_at_a_member_restored_from_a_snapshot() {
+async fn b112_s29_watcher_at_a_member_restored_from_a_snapshot() {
     const LOG: [&str; 2] = ["--snapshot-count=50", "--snapshot-catchup-entries=10"];
     let cluster = Cluster::start(3, Options::single().args(LOG))
         .await

@@ -77,7 +77,7 @@ async fn b086_replay() {
 }
 
 #[tokio::test]
-async fn b087_future() {
+async fn b087_s29_future() {
     let server = server().await;
     let client = &server.client;
     let now = client.revision().await.unwrap();
@@ -107,7 +107,7 @@ async fn b087_future() {
 }
 
 #[tokio::test]
-async fn b101_negative_start() {
+async fn b104_negative_start() {
     let server = server().await;
     let mut watch = server.client.watch();
     let refused = watch
@@ -126,7 +126,7 @@ async fn b101_negative_start() {
 }
 
 #[tokio::test]
-async fn b104_below_compacted() {
+async fn b104_s28_below_compacted() {
     let server = server().await;
     let client = &server.client;
     for number in 0..10 {
@@ -159,7 +159,7 @@ async fn b104_below_compacted() {
 }
 
 #[tokio::test]
-async fn b105_compaction_beside_a_watcher() {
+async fn b105_s28_compaction_beside_a_watcher() {
     let server = server().await;
     let client = &server.client;
     let start = client.revision().await.unwrap();
@@ -192,7 +192,7 @@ async fn b105_compaction_beside_a_watcher() {
 }
 
 #[tokio::test]
-async fn b105_laggards_get_all_or_are_canceled() {
+async fn b105_s28_laggards_get_all_or_are_canceled() {
     let server = server().await;
     let client = &server.client;
     for number in 0..100 {

@@ -1,0 +1,13 @@
+//! Real processes that are killed, paused, damaged, misled and stopped, and stock
+//! etcdctl against them.
+//!
+//! `TARGET` chooses the server as in the conformance suite. `E2E_SECONDS` is how
+//! long members are killed under load (default 20).
+
+mod bad_input;
+mod crash;
+mod etcdctl;
+mod etcdctl_cluster;
+mod partition;
+mod quota;
+mod stop;
