@@ -19,13 +19,34 @@ use tokio::sync::Notify;
 
 /// Publications joined into one hold of the hub's lock.
 const PUBLICATIONS_MAX: usize = 64;
+/// Bytes of records that wait for the watch thread. When there are more, they are let
+/// go of, and the watches read them from the history.
+const QUEUE_BYTES_MAX: usize = 16 << 20;
+/// Publications that wait; each keeps the nodes of the index that its view names.
+const QUEUE_LEN_MAX: usize = 4096;
 /// After a failed reading of the history.
 const RETRY: Duration = Duration::from_millis(100);
 
 enum Publication {
     Records(Vec<Record>, Arc<View>),
-    /// The state was replaced: the history between is in no publication.
+    /// The history up to this view is in no publication: the state was replaced, or the
+    /// publications were too many.
     Reset(Arc<View>),
+}
+
+impl Publication {
+    fn bytes(&self) -> usize {
+        match self {
+            Publication::Records(records, _) => records.iter().map(Record::cost).sum(),
+            Publication::Reset(_) => 0,
+        }
+    }
+
+    fn into_view(self) -> Arc<View> {
+        match self {
+            Publication::Records(_, view) | Publication::Reset(view) => view,
+        }
+    }
 }
 
 struct Hub {
@@ -61,8 +82,31 @@ impl Hub {
 #[derive(Default)]
 struct Queue {
     publications: VecDeque<Publication>,
+    /// Bytes of their records.
+    bytes: usize,
     /// Somebody has made a watch that is behind, or room for one.
     kicked: bool,
+}
+
+impl Queue {
+    fn push(&mut self, publication: Publication) {
+        self.bytes += publication.bytes();
+        self.publications.push_back(publication);
+        if (self.bytes > QUEUE_BYTES_MAX || self.publications.len() > QUEUE_LEN_MAX)
+            && let Some(newest) = self.publications.pop_back()
+        {
+            self.publications.clear();
+            self.publications
+                .push_back(Publication::Reset(newest.into_view()));
+            self.bytes = 0;
+        }
+    }
+
+    fn pop(&mut self) -> Option<Publication> {
+        let publication = self.publications.pop_front()?;
+        self.bytes -= publication.bytes();
+        Some(publication)
+    }
 }
 
 /// All watches of this member.
@@ -90,19 +134,13 @@ impl Watches {
 
     /// Queues what was applied. Called after the view is published, before any reply.
     pub(super) fn push(&self, records: Vec<Record>, view: Arc<View>) {
-        self.queue
-            .lock()
-            .publications
-            .push_back(Publication::Records(records, view));
+        self.queue.lock().push(Publication::Records(records, view));
         self.work.notify_one();
     }
 
     /// The state was replaced by a snapshot's.
     pub(super) fn reset(&self, view: Arc<View>) {
-        self.queue
-            .lock()
-            .publications
-            .push_back(Publication::Reset(view));
+        self.queue.lock().push(Publication::Reset(view));
         self.work.notify_one();
     }
 
@@ -138,7 +176,7 @@ impl Watches {
     fn current(&self, most: usize) -> MutexGuard<'_, Hub> {
         let mut hub = self.hub.lock();
         for _ in 0..most {
-            let Some(publication) = self.queue.lock().publications.pop_front() else {
+            let Some(publication) = self.queue.lock().pop() else {
                 break;
             };
             hub.publish(publication);
@@ -270,5 +308,61 @@ impl StreamHandle {
     /// Returns when the stream may have something to poll.
     pub async fn woken(&self) {
         self.notify.notified().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use etcd_mvcc::{EmptyArchive, Store};
+    use etcd_proto::etcdserverpb::PutRequest;
+
+    fn view(store: &Store) -> Arc<View> {
+        Arc::new(View {
+            kv: store.view(),
+            membership: Arc::default(),
+            alarms: Arc::default(),
+            cluster_version: None,
+            downgrade: Default::default(),
+            index: 0,
+            term: 0,
+            db_size: 0,
+            db_size_in_use: 0,
+        })
+    }
+
+    #[test]
+    fn s31_publications_that_nobody_takes_are_bounded_and_none_is_lost() {
+        let mut store = Store::new(Arc::new(EmptyArchive));
+        let watches = Watches::new(view(&store));
+        let stream = watches.open();
+        let all = WatchCreate {
+            range_end: "\0".into(),
+            ..WatchCreate::default()
+        };
+        watches.create(&stream, &all);
+        let put = PutRequest {
+            key: "k".into(),
+            value: vec![b'v'; 1 << 20].into(),
+            ..PutRequest::default()
+        };
+        for _ in 0..40 {
+            let applied = store.put(&put, &|_| true).unwrap();
+            watches.push(applied.records, view(&store));
+            let queue = watches.queue.lock();
+            assert!(queue.bytes <= QUEUE_BYTES_MAX && queue.publications.len() < 20);
+        }
+        let mut events = 0;
+        for _ in 0..1000 {
+            let (responses, more) = watches.poll(&stream, 1 << 20);
+            events += responses
+                .iter()
+                .map(|response| response.events.len())
+                .sum::<usize>();
+            if !more {
+                watches.catch_up();
+            }
+        }
+        assert_eq!(events, 40);
     }
 }
