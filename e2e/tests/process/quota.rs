@@ -67,7 +67,9 @@ async fn s34_full_store_can_be_cleared() {
         .delete(delete_range("fill/", ZERO))
         .await
         .unwrap();
-    assert_eq!(deleted.deleted, i64::try_from(stored).unwrap());
+    // The put that was refused may have been stored all the same: the store was full when it was applied.
+    let refused = deleted.deleted - i64::try_from(stored).unwrap();
+    assert!((0..=1).contains(&refused), "{refused}");
     clients[1]
         .compact(deleted.header.unwrap().revision)
         .await
@@ -90,14 +92,18 @@ async fn s34_full_store_can_be_cleared() {
         })
         .await;
     }
-    for alarm in alarms {
-        clients[2]
-            .alarm(AlarmAction::Deactivate, alarm.member_id, AlarmType::Nospace)
-            .await
-            .unwrap();
-    }
+    // Each member that refused a write has raised an alarm of its own, also while the first are cleared.
     for client in &clients {
         eventually(AGREES_WITHIN, "writes again", async || {
+            for alarm in clients[2]
+                .alarm(AlarmAction::Get, 0, AlarmType::None)
+                .await?
+                .alarms
+            {
+                clients[2]
+                    .alarm(AlarmAction::Deactivate, alarm.member_id, AlarmType::Nospace)
+                    .await?;
+            }
             client.put("k", "v").await
         })
         .await;
