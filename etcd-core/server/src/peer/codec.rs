@@ -139,6 +139,10 @@ pub(super) fn put_sized<M: prost::Message>(message: &M, out: &mut BytesMut) {
 
 /// What a stream brings.
 #[derive(Debug, PartialEq)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly every item is a message, and none is kept"
+)]
 pub(super) enum Item {
     /// A sign of life, not to be stepped.
     Heartbeat,

@@ -11,8 +11,8 @@
 //!   MsgSnap ──> snapshot_send ── POST ┴──────> handler ──> snapshot_receive
 //! ```
 //!
-//! A stream is opened by whoever receives on it: [`reader`] dials the other member and
-//! reads what its [`stream_body`] writes. Everything is HTTP/1.1 over connections that
+//! A stream is opened by whoever receives on it: `reader` dials the other member and
+//! reads what its `stream_body` writes. Everything is HTTP/1.1 over connections that
 //! a [`Dialer`] makes, so TLS is somebody else's business on both sides.
 //!
 //! Nothing here blocks a caller. A queue that is full drops, and says that the member

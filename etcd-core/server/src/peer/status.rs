@@ -1,9 +1,13 @@
 //! Whether a member is connected, since when, and what it cost.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
+
+/// Time after which a failure that persists is logged again.
+const REPEAT_LOGGED: Duration = Duration::from_secs(30);
 
 /// How the connection to a member is doing.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,8 +41,10 @@ struct State {
     active_since: Option<Instant>,
     round_trip: Option<Duration>,
     disconnects: u64,
-    /// What failed last, so that repetition is not logged.
-    failure: String,
+    /// What failed last and when it was logged, by source.
+    failures: BTreeMap<String, (String, Instant)>,
+    /// Whether the last failure was a repetition, and so not logged.
+    quiet: bool,
 }
 
 impl Status {
@@ -70,34 +76,43 @@ impl Status {
         let mut state = self.state.lock();
         if state.active_since.is_none() {
             state.active_since = Some(Instant::now());
-            state.failure.clear();
-            tracing::info!(peer_id = %format_args!("{:x}", self.remote), "peer became active");
+            if !state.quiet {
+                tracing::info!(peer_id = %format_args!("{:x}", self.remote), "peer became active");
+            }
         }
     }
 
-    /// Something failed: `action` on `source`.
+    /// Something failed: `action` on `source`. Of a failure that repeats itself, as
+    /// that of a stream which is dialed ten times a second, one line is logged now and
+    /// then.
     pub(super) fn deactivate(&self, source: &str, action: &str, reason: &str) {
         let mut state = self.state.lock();
         let failure = format!(
             "failed to {action} {:x} on {source} ({reason})",
             self.remote
         );
-        if state.active_since.take().is_some() {
-            state.disconnects += 1;
-            tracing::warn!(
-                peer_id = %format_args!("{:x}", self.remote),
-                error = %failure,
-                "peer became inactive (message send to peer failed)"
-            );
-        } else if state.failure != failure {
-            tracing::warn!(
-                local_member_id = %format_args!("{:x}", self.local),
-                peer_id = %format_args!("{:x}", self.remote),
-                error = %failure,
-                "peer is not reachable"
-            );
+        let was_active = state.active_since.take().is_some();
+        state.disconnects += u64::from(was_active);
+        state.quiet = state
+            .failures
+            .get(source)
+            .is_some_and(|(last, logged)| *last == failure && logged.elapsed() < REPEAT_LOGGED);
+        if state.quiet {
+            return;
         }
-        state.failure = failure;
+        let what = match was_active {
+            true => "peer became inactive (message send to peer failed)",
+            false => "peer is not reachable",
+        };
+        tracing::warn!(
+            local_member_id = %format_args!("{:x}", self.local),
+            peer_id = %format_args!("{:x}", self.remote),
+            error = %failure,
+            "{what}"
+        );
+        state
+            .failures
+            .insert(source.to_owned(), (failure, Instant::now()));
     }
 
     pub(super) fn round_trip(&self, duration: Duration) {
