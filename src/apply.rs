@@ -515,11 +515,15 @@ impl Applier {
             is_learner: true,
         };
         let mut etcd = ClusterClient::new(self.any_voter(cluster, observed).await?);
-        let added = etcd
-            .member_add(request)
-            .await
-            .map_err(|status| refused(format!("adds {member}"), status))?
-            .into_inner();
+        let added = match etcd.member_add(request).await {
+            Ok(added) => added.into_inner(),
+            // etcd wants to have seen every member for some seconds first.
+            Err(status) if status.code() == Code::Unavailable => {
+                let why = format!("{member} cannot be added yet: {}", status.message());
+                return Err(ApplyError::NotYet(why));
+            }
+            Err(status) => return Err(refused(format!("adds {member}"), status)),
+        };
         let Some(id) = added.member.map(|line| line.id) else {
             return Err(ApplyError::NotYet(format!("etcd named no ID for {member}")));
         };

@@ -14,6 +14,9 @@ use crate::{
     render::{self, Settings},
 };
 
+/// What joins a step's reason and how it failed, in `status.plan.reason`.
+pub(crate) const LAST_ATTEMPT: &str = "; the last attempt failed: ";
+
 /// How the plan's step went.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Outcome {
@@ -73,7 +76,7 @@ pub fn status(
         made
     };
     status.replicas = if asleep { 0 } else { count(members) };
-    status.ready_replicas = count(roster.serving());
+    status.ready_replicas = count(ready(&roster));
     let name = cluster.metadata.name.as_deref().unwrap_or_default();
     status.selector = format!("{LABEL_CLUSTER}={name}");
     status.plan = Some(plan_status(plan, outcome));
@@ -90,6 +93,17 @@ pub fn status(
         .map(|type_| facts.condition(type_, &before.conditions, now))
         .collect();
     status
+}
+
+/// Voters that serve by their own word and by the kubelet's, so that clients are
+/// sent to them.
+fn ready(roster: &Roster<'_>) -> usize {
+    let ready = |member: &&Member<'_>| member.pod().is_some_and(|pod| pod.ready);
+    roster
+        .voters()
+        .filter(|member| member.is_serving())
+        .filter(ready)
+        .count()
 }
 
 fn count(members: usize) -> i32 {
@@ -134,7 +148,7 @@ fn member(member: &Member<'_>) -> MemberStatus {
 
 fn plan_status(plan: &Plan, outcome: &Outcome) -> PlanStatus {
     let reason = match &outcome.error {
-        Some(error) => format!("{}; the last attempt failed: {error}", plan.reason),
+        Some(error) => format!("{}{LAST_ATTEMPT}{error}", plan.reason),
         None => plan.reason.clone(),
     };
     PlanStatus {
@@ -167,7 +181,7 @@ impl Facts<'_> {
 
     fn ready(&self) -> bool {
         let wanted = usize::try_from(self.cluster.spec.replicas).unwrap_or(0);
-        let whole = self.available() && self.voters() == (wanted, wanted);
+        let whole = self.available() && self.voters().1 == wanted && ready(self.roster) == wanted;
         self.settled() && (whole || self.asleep)
     }
 
@@ -231,6 +245,14 @@ impl Facts<'_> {
                 Some(stalled) => (false, stalled.reason.as_str(), stalled.message.clone()),
                 None if !self.roster.formed() => (false, "Creating", self.plan.reason.clone()),
                 None if !self.available() => (false, "NoQuorum", counted),
+                None if self.settled() => {
+                    let ready = ready(self.roster);
+                    (
+                        false,
+                        "PodsNotReady",
+                        format!("{ready} of {voters} pods are ready"),
+                    )
+                }
                 None => (false, "Reconciling", self.progress(&counted)),
             },
             ConditionType::Reconciling if stalled.is_some() || self.settled() => (

@@ -27,8 +27,6 @@ const fn rule(group: &'static str, resource: &'static str, verbs: &'static [&'st
 const RULES: &[Rule] = &[
     rule("etcd-core.io", "etcdclusters", &["get", "list", "watch"]),
     rule("etcd-core.io", "etcdclusters/status", &["patch"]),
-    // Owner references that block deletion ask for this where OwnerReferencesPermissionEnforcement is on.
-    rule("etcd-core.io", "etcdclusters/finalizers", &["update"]),
     rule(
         "apps",
         "statefulsets",

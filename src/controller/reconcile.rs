@@ -4,6 +4,7 @@
 use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
+use k8s_openapi::api::core::v1::ObjectReference;
 use kube::{
     Api, Resource, ResourceExt,
     runtime::{
@@ -19,7 +20,7 @@ use crate::{
     apply::ApplyError,
     observe::{ObserveError, Observer, Source},
     plan::{Plan, Step, plan},
-    status::{Outcome, status},
+    status::{LAST_ATTEMPT, Outcome, status},
 };
 
 use super::{Context, streams::Guarded};
@@ -133,7 +134,8 @@ impl Worker {
                 Timestamp::now(),
             )
         };
-        let after = told(&cluster, &Outcome::default());
+        // A step that failed the last time is told with that, until it succeeds.
+        let after = told(&cluster, &last_failure(before.as_ref(), &next));
         let ready = is(&after, ConditionType::Ready);
         self.context.metrics.cluster(
             &namespace,
@@ -188,8 +190,14 @@ impl Worker {
         match result {
             Ok(()) => {
                 info!(namespace, name, step, reason = next.reason, "step");
-                self.event(cluster, EventType::Normal, step, step, &next.reason)
-                    .await;
+                self.event(
+                    cluster,
+                    EventType::Normal,
+                    step,
+                    next.step.member(),
+                    &next.reason,
+                )
+                .await;
                 Outcome::default()
             }
             Err(error) => {
@@ -198,8 +206,14 @@ impl Worker {
                 } else {
                     warn!(namespace, name, step, reason = next.reason, %error, "step failed");
                     let note = format!("{}: {error}", next.reason);
-                    self.event(cluster, EventType::Warning, "StepFailed", step, &note)
-                        .await;
+                    self.event(
+                        cluster,
+                        EventType::Warning,
+                        "StepFailed",
+                        next.step.member(),
+                        &note,
+                    )
+                    .await;
                 }
                 Outcome {
                     error: Some(error.to_string()),
@@ -234,8 +248,7 @@ impl Worker {
                     message = text,
                     "turned true"
                 );
-                self.event(cluster, kind, type_.as_str(), "Observe", &text)
-                    .await;
+                self.event(cluster, kind, type_.as_str(), None, &text).await;
             }
         }
     }
@@ -245,15 +258,24 @@ impl Worker {
         cluster: &EtcdCluster,
         type_: EventType,
         reason: &str,
-        action: &str,
+        member: Option<&str>,
         note: &str,
     ) {
+        // Events of one reason are counted together, unless they are about different
+        // objects: so each member's are told apart.
+        let secondary = member.map(|member| ObjectReference {
+            api_version: Some("apps/v1".to_owned()),
+            kind: Some("StatefulSet".to_owned()),
+            name: Some(member.to_owned()),
+            namespace: cluster.metadata.namespace.clone(),
+            ..ObjectReference::default()
+        });
         let event = Event {
             type_,
             reason: reason.to_owned(),
             note: Some(note.chars().take(1000).collect()),
-            action: action.to_owned(),
-            secondary: None,
+            action: reason.to_owned(),
+            secondary,
         };
         if let Err(error) = self
             .context
@@ -263,6 +285,18 @@ impl Worker {
         {
             warn!(%error, "an event could not be published");
         }
+    }
+}
+
+/// How `next` failed the last time, if the same was tried and told then.
+fn last_failure(before: Option<&EtcdClusterStatus>, next: &Plan) -> Outcome {
+    let told = before.and_then(|status| status.plan.as_ref());
+    let error = told
+        .filter(|told| next.step != Step::None && told.step == next.step.name())
+        .and_then(|told| told.reason.strip_prefix(&next.reason))
+        .and_then(|rest| rest.strip_prefix(LAST_ATTEMPT));
+    Outcome {
+        error: error.map(str::to_owned),
     }
 }
 

@@ -16,7 +16,7 @@ use kube::{
     Api, Client, Resource, ResourceExt,
     core::DeserializeGuard,
     runtime::{
-        Config, Controller, WatchStreamExt,
+        Config, Controller, PredicateConfig, WatchStreamExt, controller, predicates,
         reflector::{self, ObjectRef, Store},
         watcher,
     },
@@ -90,7 +90,15 @@ async fn controller(
         observer: Observer::new(caches, probe),
     });
     let clusters: Api<Guarded> = api(client, namespace);
-    Controller::new(clusters, watcher::Config::default())
+    let (reader, writer) = reflector::store();
+    // Our own writes of status are not news.
+    let specs = watcher(clusters, watcher::Config::default())
+        .default_backoff()
+        .reflect(writer)
+        .applied_objects()
+        .predicate_filter(predicates::generation, PredicateConfig::default());
+    let metrics = context.metrics.clone();
+    Controller::for_stream(specs, reader)
         .with_config(
             Config::default()
                 .concurrency(concurrency)
@@ -104,8 +112,12 @@ async fn controller(
         .graceful_shutdown_on(stopped())
         .run(reconcile::reconcile, reconcile::error_policy, worker)
         .for_each(async |result| {
-            if let Err(error) = result {
-                debug!(%error, "reconcile"); // the error policy has told it
+            match result {
+                Ok(_) => {}
+                Err(controller::Error::ObjectNotFound(gone)) => {
+                    metrics.forget(gone.namespace.as_deref().unwrap_or_default(), &gone.name);
+                }
+                Err(error) => debug!(%error, "reconcile"), // the error policy has told it
             }
         })
         .await;

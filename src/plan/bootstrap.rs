@@ -231,7 +231,7 @@ pub(super) fn deliver(
     record: Option<&Bootstrap>,
 ) -> Option<Plan> {
     let record = record.filter(|record| record.members.contains(&member.name))?;
-    if roster.formed() && member.etcd.is_none() {
+    if roster.formed() && !member.is_voter() {
         return None; // no longer, or not yet again, on etcd's list: it has to join
     }
     let pod = member

@@ -232,7 +232,7 @@ fn grow(
         let name = identity::member_name(roster.cluster, serial);
         return Plan::step(
             Step::CreateMember { serial },
-            format!("{voters} of {wanted} members; makes {name}"),
+            format!("{voters} members, {wanted} wanted; makes {name}"),
         );
     };
     let name = &candidate.name;
@@ -262,7 +262,7 @@ fn grow(
             member: name.clone(),
             peer_url: identity::peer_url(roster.cluster, roster.namespace, name),
         },
-        format!("{voters} of {wanted} members; adds {name} as a learner"),
+        format!("{voters} members, {wanted} wanted; adds {name} as a learner"),
     )
 }
 
@@ -308,7 +308,7 @@ fn shrink(roster: &Roster<'_>, wanted: usize) -> Plan {
             member: victim.name.clone(),
             id,
         },
-        format!("{voters} of {wanted} members; removes {}", victim.name),
+        format!("{voters} members, {wanted} wanted; removes {}", victim.name),
     )
 }
 

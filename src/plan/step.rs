@@ -167,6 +167,33 @@ impl Step {
         }
     }
 
+    /// The member it is about, if it is about one.
+    pub fn member(&self) -> Option<&str> {
+        match self {
+            Step::None
+            | Step::ApplyShared
+            | Step::Adopt { .. }
+            | Step::CreateMember { .. }
+            | Step::BeginBootstrap { .. }
+            | Step::AbandonBootstrap { .. }
+            | Step::SetReplicas { .. } => None,
+            Step::MoveLeader { from, .. } => Some(from),
+            Step::EnsureMember { member }
+            | Step::IssueTicket { member, .. }
+            | Step::DiscardCandidate { member }
+            | Step::AddMember { member, .. }
+            | Step::PromoteMember { member, .. }
+            | Step::RemoveMember { member, .. }
+            | Step::DeleteStatefulSet { member, .. }
+            | Step::ReleaseClaim { member, .. }
+            | Step::ForgetMember { member }
+            | Step::TagMember { member }
+            | Step::GrowClaim { member, .. }
+            | Step::UpdateMember { member }
+            | Step::RestartPod { member, .. } => Some(member),
+        }
+    }
+
     /// Whether it takes a voter out of service or out of the cluster.
     pub fn is_disruptive(&self) -> bool {
         matches!(self, Step::RemoveMember { .. } | Step::RestartPod { .. })

@@ -199,7 +199,7 @@ fn etcd(
         // While admit waits it answers /livez itself, so waiting is no failure.
         // From then on etcd does; the startup probe outlasts a long import.
         startup_probe: Some(probe("/livez", 2, 3, 900)),
-        liveness_probe: Some(probe("/livez", 5, 10, 6)),
+        liveness_probe: Some(probe("/livez", 10, 15, 8)),
         readiness_probe: Some(probe("/readyz", 3, 5, 3)),
         resources: user.resources.as_ref().map(resources),
         security_context: Some(restricted()),
