@@ -53,6 +53,7 @@ until ctr -a $SOCKET version > /dev/null 2>&1; do sleep 0.1; done
 for image in "$S"/images/*.tar; do
   ctr -a $SOCKET -n k8s.io images import --snapshotter "$SNAPSHOTTER" "$image" >> "$S/log/$NAME-images.log" 2>&1
 done
+touch "$D/loaded" # load.sh imports what is newer
 
 # failCgroupV1: the kubelet starts on hosts that still have version 1.
 cat > "$D/kubelet.yaml" << C

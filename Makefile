@@ -1,0 +1,74 @@
+# The menu. `make` alone prints it; README.md and CONTRIBUTING.md say more.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help build stock kubernetes demo demo-shell demo-down test lint unit conformance sim bench soak e2e crds clean-caches
+
+TRIPLE ?= $(shell uname -m)-unknown-linux-gnu
+TARGET ?= ours
+SEEDS ?= 2000
+CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/etcd-core-e2e
+TARGET_DIR := $(abspath $(or $(CARGO_TARGET_DIR),target))
+
+# Where the parts find each other; every script and test reads these.
+export PRODUCT := $(TARGET_DIR)/$(TRIPLE)/release
+export BIN := $(CACHE)/kubernetes-1.36.3
+export STOCK := $(CACHE)/stock-3.7.3
+
+help: ## this list
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+packages: # what a fresh Debian lacks to build and run all of it
+	@e2e/kubernetes/packages.sh cc=gcc /usr/include/stdio.h=libc6-dev unshare=util-linux pgrep=procps ip=iproute2 nft=nftables \
+	  iptables=iptables conntrack=conntrack openssl=openssl runc=runc /usr/lib/cni/bridge=containernetworking-plugins git=git
+.PHONY: packages
+
+build: ## the product: etcd and etcd-operator, linked statically, for any Linux and an image FROM scratch
+	RUSTFLAGS="-C target-feature=+crt-static" cargo build --locked --release --target $(TRIPLE) -p etcd-server -p etcd-operator
+
+stock: ## stock etcd, etcdctl and etcdutl from Go modules, to compare with
+	@e2e/stock/build.sh
+
+kubernetes: ## a whole Kubernetes from Go modules, into the cache
+	@e2e/kubernetes/build.sh
+
+demo: ## a Kubernetes of three nodes whose storage is our etcd, the operator, a cluster, a write and a read
+	@e2e/kubernetes/demo.sh
+
+demo-shell: ## a shell in the demo, with KUBECONFIG, kubectl, helm and etcdctl
+	@e2e/kubernetes/demo.sh shell
+
+demo-down: ## end the demo, and remove all of it
+	@e2e/kubernetes/demo.sh down
+
+test: ## everything; what CI calls
+	@.ci/test
+
+lint: ## formatting, clippy, licences and bans
+	cargo fmt --all --check
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+	@if command -v cargo-deny > /dev/null; then cargo deny check; else echo "cargo-deny is not installed: cargo install --locked cargo-deny"; fi
+
+unit: ## tests that need no other program and no root
+	cargo test --locked --workspace --exclude etcd-e2e
+
+conformance: ## behaviours over a socket, on TARGET=ours or TARGET=stock
+	TARGET=$(TARGET) ETCD_BIN=$(if $(filter ours,$(TARGET)),$(PRODUCT)/etcd) cargo test --locked -p etcd-e2e --test conformance
+
+sim: ## the simulation with SEEDS=n seeds
+	cargo run --locked --release -p etcd-sim -- --seeds $(SEEDS)
+
+bench: build stock ## our server and stock etcd side by side
+	ETCD_BIN=$(PRODUCT)/etcd cargo run --locked --release -p etcd-e2e --bin bench
+
+soak: build stock ## what takes minutes by its nature
+	ETCD_BIN=$(PRODUCT)/etcd cargo test --locked -p etcd-e2e --test soak
+
+e2e: packages build stock kubernetes ## the operator on a whole Kubernetes (root)
+	cargo test --locked -p etcd-e2e --test kubernetes -- --nocapture
+
+crds: ## write crds/ and other generated files from the code
+	UPDATE=1 cargo test --locked -p etcd-operator --test generated
+
+clean-caches: ## remove what was built outside the tree
+	rm -rf $(CACHE)/kubernetes-* $(CACHE)/stock-*
