@@ -12,6 +12,10 @@ use crate::raft::Raft;
 use crate::ready::ReadState;
 use crate::role::{NONE, Role};
 
+/// Reads that may wait at a time. Callers batch theirs and repeat what is dropped, so
+/// only a fault gets here.
+const MAX_READS: usize = 1 << 16;
+
 /// A read that waits for the proof that we still lead.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Read {
@@ -57,6 +61,10 @@ impl ReadQueue {
         (!self.waiting.is_empty()).then(|| self.last())
     }
 
+    fn is_full(&self) -> bool {
+        self.waiting.len() + self.postponed.len() >= MAX_READS
+    }
+
     fn push(&mut self, read: Read) {
         self.waiting.push_back(read);
     }
@@ -87,8 +95,9 @@ impl Raft {
     /// Asks for the index that a read which begins now has to wait for. The answer
     /// comes as a [`ReadState`] with this context, which must never be used again.
     ///
-    /// There may be none: without a leader the request is dropped, and with a leader
-    /// that changes it is lost. A caller repeats it, under a new context.
+    /// There may be none: without a leader the request is dropped, with a leader that
+    /// changes it is lost, and one that has too many waiting drops it. A caller repeats
+    /// it, under a new context.
     pub fn read_index(&mut self, context_id: u64) {
         let data = context(context_id);
         match self.role {
@@ -120,6 +129,9 @@ impl Raft {
     }
 
     fn read_of(&mut self, from: u64, context: Bytes) {
+        if self.reads.is_full() {
+            return;
+        }
         if !self.committed_in_term() {
             // The leaders before us may have committed more than we know.
             self.reads.postponed.push((from, context));

@@ -4,6 +4,7 @@ mod chaos;
 mod checkers;
 mod elections;
 mod harness;
+mod hostile;
 mod membership;
 mod node;
 mod persistence;
