@@ -44,7 +44,7 @@ pub use image::{ImageError, ImageSource};
 pub use lease::{LeaseConfig, Lessor, Renewal};
 pub use member::{ConfChangeContext, Member};
 pub use membership::{Membership, MembershipError};
-pub use open::{Boot, RaftSettings, Recovered, exists, image_path, install, open};
+pub use open::{Boot, RaftSettings, Recovered, exists, image_path, install, open, open_with};
 pub use schema::{BUCKETS, Downgrade, Row, RowError, Rows};
 pub use v2store::v2_store_json;
 pub use view::View;

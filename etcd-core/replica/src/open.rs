@@ -12,7 +12,7 @@ use etcd_proto::walpb;
 use etcd_raft::{Config, Raft, Restored};
 use etcd_storage::disk::Disk;
 use etcd_storage::manifest::Manifest;
-use etcd_storage::wal::{Replay, Wal};
+use etcd_storage::wal::{Options, Replay, Wal};
 use prost::Message as _;
 
 use crate::applier::{Applier, ApplierConfig};
@@ -98,6 +98,28 @@ pub fn open(
     settings: &RaftSettings,
     applier_config: impl FnOnce(u64) -> ApplierConfig,
 ) -> Result<Recovered, OpenError> {
+    let wal = Options::default();
+    open_with(
+        disk,
+        directory,
+        wal_directory,
+        boot,
+        settings,
+        wal,
+        applier_config,
+    )
+}
+
+/// [`open`] with other options for the log.
+pub fn open_with(
+    disk: &Arc<dyn Disk>,
+    directory: &Path,
+    wal_directory: &Path,
+    boot: &Boot,
+    settings: &RaftSettings,
+    wal_options: Options,
+    applier_config: impl FnOnce(u64) -> ApplierConfig,
+) -> Result<Recovered, OpenError> {
     let store = store_directory(directory);
     let is_new = !Wal::exists(&**disk, wal_directory)?;
     if is_new
@@ -114,7 +136,12 @@ pub fn open(
     if is_new {
         disk.create_dir_all(&directory.join("snap"))?;
         let metadata = metadata_of(boot);
-        drop(Wal::create(disk.clone(), wal_directory, &metadata)?);
+        drop(Wal::create_with(
+            disk.clone(),
+            wal_directory,
+            &metadata,
+            wal_options,
+        )?);
     }
     finish_switch(&**disk, directory, wal_directory)?;
     let manifest = Manifest::load(&**disk, &store).map_err(StoreError::from)?;
@@ -124,7 +151,7 @@ pub fn open(
         .filter(|s| s.index <= base.0)
         .max_by_key(|s| s.index)
         .unwrap_or_default();
-    let (mut wal, mut replay) = Wal::open(disk.clone(), wal_directory, &from)?;
+    let (mut wal, mut replay) = Wal::open_with(disk.clone(), wal_directory, &from, wal_options)?;
     let metadata = replay.metadata.clone();
     if manifest.is_none() && replay.entries.is_empty() && replay.hard_state == HardState::default()
     {
