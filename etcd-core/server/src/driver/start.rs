@@ -128,7 +128,7 @@ impl Node {
         let shared = Arc::new(Shared {
             member_id,
             cluster_id,
-            watches: Watches::new(view.clone()),
+            watches: Watches::new(view.clone(), config.max_request_bytes),
             view: arc_swap::ArcSwap::new(view.clone()),
             inbox: Inbox::default(),
             waiters: Waiters::default(),

@@ -118,8 +118,13 @@ pub struct Watches {
 }
 
 impl Watches {
-    pub(super) fn new(view: Arc<View>) -> Self {
-        let hub = WatchHub::new(Config::default(), view.kv.revision());
+    pub(super) fn new(view: Arc<View>, max_request_bytes: usize) -> Self {
+        let config = Config {
+            // The size from which etcd splits: its receive limit.
+            fragment_bytes: max_request_bytes.saturating_add(512 << 10),
+            ..Config::default()
+        };
+        let hub = WatchHub::new(config, view.kv.revision());
         Watches {
             hub: Mutex::new(Hub {
                 hub,
@@ -334,7 +339,7 @@ mod tests {
     #[test]
     fn s31_publications_that_nobody_takes_are_bounded_and_none_is_lost() {
         let mut store = Store::new(Arc::new(EmptyArchive));
-        let watches = Watches::new(view(&store));
+        let watches = Watches::new(view(&store), 1 << 20);
         let stream = watches.open();
         let all = WatchCreate {
             range_end: "\0".into(),
