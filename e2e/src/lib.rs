@@ -20,6 +20,7 @@ pub mod compare;
 pub mod errors;
 pub mod etcdctl;
 pub mod http;
+pub mod kubernetes;
 pub mod load;
 pub mod ports;
 pub mod process;

@@ -22,6 +22,8 @@ pub const READY_WITHIN: Duration = Duration::from_secs(30);
 pub struct Options {
     /// Whose binary.
     pub target: Target,
+    /// The binary itself; none = where `target` finds it.
+    pub program: Option<PathBuf>,
     /// `--name`.
     pub name: String,
     /// `--heartbeat-interval` in milliseconds.
@@ -45,6 +47,7 @@ impl Options {
     pub fn single() -> Options {
         Options {
             target: Target::from_env(),
+            program: None,
             name: "default".into(),
             heartbeat_ms: 50,
             election_ms: 500,
@@ -116,7 +119,10 @@ impl Process {
     /// If it runs already or cannot be started.
     pub fn spawn(&mut self) -> Result<()> {
         ensure!(!self.is_running(), "{} runs already", self.options.name);
-        let program = self.options.target.etcd()?;
+        let program = match &self.options.program {
+            Some(program) => program.clone(),
+            None => self.options.target.etcd()?,
+        };
         let arguments = self.arguments();
         let out = self.log_file()?;
         let err = out.try_clone().context("sharing the log")?;

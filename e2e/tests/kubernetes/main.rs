@@ -1,0 +1,16 @@
+//! The operator on a whole Kubernetes of three nodes, whose storage is our own etcd.
+//!
+//! It is installed by its chart, from an image packed here, in a namespace and for
+//! namespaces that enforce the `restricted` Pod Security Standard. What is applied
+//! are `config/samples/`. Needs root, and what `make e2e` builds; `STORAGE=stock`
+//! swaps the API server's storage. One test at a time: they share the Kubernetes.
+
+mod chart;
+mod client;
+mod ephemeral;
+mod life;
+mod operator;
+mod refused;
+mod scale;
+mod stock;
+mod world;
