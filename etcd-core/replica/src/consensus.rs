@@ -1,5 +1,7 @@
 //! Consensus as one step function: a batch of inputs in, effects in a fixed order out.
 
+use std::collections::VecDeque;
+
 use bytes::Bytes;
 use etcd_proto::raftpb::{ConfChange, ConfState, Entry, HardState, Message, Snapshot};
 use etcd_raft::{Persisted, ProposeError, Raft, ReadState, Role, SoftState, Status, StepError};
@@ -117,7 +119,8 @@ pub enum Rejection {
 /// One member's consensus.
 pub struct Consensus {
     raft: Raft,
-    installing: Option<Snapshot>,
+    /// Received snapshots on their way to the disk, oldest first.
+    installing: VecDeque<Snapshot>,
 }
 
 impl Consensus {
@@ -125,13 +128,18 @@ impl Consensus {
     pub fn new(raft: Raft) -> Self {
         Consensus {
             raft,
-            installing: None,
+            installing: VecDeque::new(),
         }
     }
 
     /// Raft's view of itself.
     pub fn status(&self) -> Status {
         self.raft.status()
+    }
+
+    /// Whether a follower needs a snapshot that is newer than the last checkpoint.
+    pub fn wants_snapshot(&self) -> bool {
+        self.raft.wants_snapshot()
     }
 
     /// Takes in a batch and returns what follows from all of it.
@@ -178,8 +186,9 @@ impl Consensus {
             Input::TransferLeader(to) => self.raft.transfer_leader(to),
             Input::Campaign => self.raft.campaign(),
             Input::Persisted(persisted) => {
+                // A newer one may have been received meanwhile: it has its own turn.
                 if persisted.snapshot_index.is_some() {
-                    effects.install = self.installing.take();
+                    effects.install = self.installing.pop_front();
                 }
                 self.raft.persisted(persisted);
             }
@@ -220,7 +229,7 @@ impl Consensus {
         effects.reads = ready.reads;
         effects.role = ready.soft_state;
         if let Some(snapshot) = &ready.snapshot {
-            self.installing = Some(snapshot.clone());
+            self.installing.push_back(snapshot.clone());
         }
         let nothing_to_persist = ready.hard_state.is_none()
             && ready.entries.is_empty()

@@ -1,6 +1,6 @@
 //! A member's directory, opened or made.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -59,6 +59,9 @@ pub struct RaftSettings {
     pub check_quorum: bool,
     /// For the jitter of elections.
     pub seed: u64,
+    /// Give up all other members: what is committed stays, what is not is dropped,
+    /// and this member goes on alone.
+    pub force_new_cluster: bool,
 }
 
 /// An opened member.
@@ -163,6 +166,9 @@ pub fn open_with(
         Some(manifest) => load(disk, &store, manifest, config)?,
         None => fresh(config),
     };
+    if settings.force_new_cluster && !is_new {
+        stand_alone(&mut wal, &mut replay, metadata.node_id, base, &applier)?;
+    }
     let consensus = restore(settings, metadata.node_id, base, &applier, replay)?;
     Ok(Recovered {
         consensus,
@@ -243,6 +249,65 @@ fn begin(wal: &mut Wal, replay: &mut Replay, boot: &Boot) -> Result<(), OpenErro
     wal.sync()?;
     replay.hard_state = hard_state;
     replay.entries = entries;
+    Ok(())
+}
+
+/// Ends the committed log with the removal of every other member, committed by this
+/// member's own word. Entries that were not committed are replaced.
+fn stand_alone(
+    wal: &mut Wal,
+    replay: &mut Replay,
+    member_id: u64,
+    base: (u64, u64),
+    applier: &Applier,
+) -> Result<(), OpenError> {
+    let commit = replay.hard_state.commit.max(base.0);
+    replay.entries.retain(|e| e.index <= commit);
+    let conf_state = applier.conf_state();
+    let mut members: BTreeSet<u64> = conf_state
+        .voters
+        .into_iter()
+        .chain(conf_state.learners)
+        .collect();
+    for entry in replay.entries.iter().filter(|e| e.index > base.0) {
+        if entry.r#type() != EntryType::EntryConfChange {
+            continue;
+        }
+        // One that cannot be read stops the member when it is applied.
+        let Ok(change) = ConfChange::decode(entry.data.clone()) else {
+            continue;
+        };
+        match change.r#type() {
+            ConfChangeType::ConfChangeRemoveNode => members.remove(&change.node_id),
+            ConfChangeType::ConfChangeUpdateNode => false,
+            ConfChangeType::ConfChangeAddNode | ConfChangeType::ConfChangeAddLearnerNode => {
+                members.insert(change.node_id)
+            }
+        };
+    }
+    members.remove(&member_id);
+    let removals: Vec<Entry> = members
+        .into_iter()
+        .zip(commit + 1..)
+        .map(|(node_id, index)| {
+            let r#type = ConfChangeType::ConfChangeRemoveNode as i32;
+            let change = ConfChange {
+                r#type,
+                node_id,
+                ..ConfChange::default()
+            };
+            Entry {
+                term: replay.hard_state.term,
+                index,
+                r#type: EntryType::EntryConfChange as i32,
+                data: change.encode_to_vec().into(),
+            }
+        })
+        .collect();
+    replay.hard_state.commit = commit + removals.len() as u64;
+    wal.append(Some(&replay.hard_state), &removals)?;
+    wal.sync()?;
+    replay.entries.extend(removals);
     Ok(())
 }
 

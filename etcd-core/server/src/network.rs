@@ -69,23 +69,29 @@ impl Receiver {
 
     /// Puts an image where a start looks for it, and only then lets raft know: the
     /// snapshot's record in the log must find it there.
-    fn keep(&self, node: &Node, message: Message, image: &Path) {
+    fn keep(&self, node: &Node, message: Message, image: PathBuf) -> Result<(), Box<PeerEvent>> {
         let index = message
             .snapshot
             .as_ref()
             .and_then(|s| s.metadata.as_ref())
             .map_or(0, |m| m.index);
         let path = image_path(&self.directory, index);
-        let kept = self
-            .disk
-            .rename(image, &path)
-            .and_then(|()| self.disk.sync_dir(&self.directory.join("snap")));
-        match kept {
-            Ok(()) => node.receive(Input::Message(message)),
-            Err(error) => {
-                tracing::warn!(%error, "failed to save a received snapshot");
+        let rename = || -> etcd_storage::disk::DiskResult<()> {
+            // It may be in place already, if it is offered again.
+            if self.disk.exists(&image)? {
+                self.disk.rename(&image, &path)?;
             }
+            self.disk.sync_dir(&self.directory.join("snap"))
+        };
+        if let Err(error) = rename() {
+            tracing::warn!(%error, "failed to save a received snapshot");
+            return Err(Box::new(PeerEvent::SnapshotReceived { message, image }));
         }
+        node.receive(Input::Message(message))
+            .map_err(|input| match input {
+                Input::Message(message) => Box::new(PeerEvent::SnapshotReceived { message, image }),
+                _ => unreachable!("what is refused is given back as it was"),
+            })
     }
 }
 
@@ -94,17 +100,24 @@ impl PeerEvents for Receiver {
         let Some(node) = self.node.get() else {
             return Err(Box::new(event));
         };
-        match event {
-            PeerEvent::Message(message) => node.receive(Input::Message(message)),
-            PeerEvent::Unreachable(id) => node.receive(Input::Unreachable(id)),
-            PeerEvent::SnapshotSent { to, ok } => node.receive(Input::SnapshotSent { to, ok }),
+        let input = match event {
+            PeerEvent::Message(message) => Input::Message(message),
+            PeerEvent::Unreachable(id) => Input::Unreachable(id),
+            PeerEvent::SnapshotSent { to, ok } => Input::SnapshotSent { to, ok },
+            // Two small operations of the file system; nothing else waits for them but
+            // the one who sent the image.
             PeerEvent::SnapshotReceived { message, image } => {
-                // Two small operations of the file system; nothing else waits for them
-                // but the one who sent the image.
-                self.keep(node, message, &image);
+                return self.keep(node, message, image);
             }
-            PeerEvent::RemovedByPeers => node.removed_by_peers(),
+            PeerEvent::RemovedByPeers => {
+                node.removed_by_peers();
+                return Ok(());
+            }
+        };
+        match node.receive(input) {
+            Err(Input::Message(message)) => Err(Box::new(PeerEvent::Message(message))),
+            // Only a stopped member refuses the others.
+            Ok(()) | Err(_) => Ok(()),
         }
-        Ok(())
     }
 }

@@ -257,6 +257,13 @@ impl Lessor {
         self.primary.is_some()
     }
 
+    /// Lets the TTL of leases granted meanwhile begin, on a primary.
+    pub fn schedule(&mut self, now_ms: u64) {
+        if let Some(primary) = &mut self.primary {
+            primary.schedule(&self.leases, now_ms);
+        }
+    }
+
     /// Keeps a lease alive for another TTL.
     pub fn renew(&mut self, id: i64, now_ms: u64) -> Renewal {
         let Some(primary) = &mut self.primary else {

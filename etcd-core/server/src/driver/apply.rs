@@ -7,7 +7,7 @@ use std::sync::mpsc::{Receiver, Sender, TryRecvError};
 use std::time::{Duration, Instant};
 
 use etcd_proto::raftpb::{Entry, Snapshot};
-use etcd_replica::{Applied, Applier, Capture, Checkpoint, Input};
+use etcd_replica::{Applied, Applier, Capture, Checkpoint, Input, Outcome, Response};
 use tokio::sync::oneshot;
 
 use super::checkpoint::CheckpointTask;
@@ -31,6 +31,8 @@ pub(crate) enum ApplyTask {
     WhenCompacted(oneshot::Sender<()>),
     /// Segments with dead records are to be rewritten; the reply follows when they are.
     Defragment(oneshot::Sender<()>),
+    /// A follower needs a snapshot: a checkpoint is due.
+    Checkpoint,
     /// Ends the thread.
     Stop,
 }
@@ -109,6 +111,11 @@ impl ApplyThread {
                     self.begin_checkpoint();
                 }
             }
+            ApplyTask::Checkpoint => {
+                if !self.checkpoint_running && self.applier.index() > self.checkpointed_index {
+                    self.begin_checkpoint();
+                }
+            }
             ApplyTask::Stop => {}
         }
     }
@@ -140,6 +147,10 @@ impl ApplyThread {
         }
         if applied.members_changed {
             shared.members_changed(&applied.view.membership);
+        }
+        let granted = |o: &Outcome| matches!(o.result, Ok(Response::LeaseGrant { .. }));
+        if applied.outcomes.iter().any(granted) {
+            shared.lessor.lock().schedule(shared.now_ms());
         }
         for outcome in applied.outcomes {
             let reply = Reply {

@@ -91,6 +91,9 @@ impl ConsensusThread {
                 // scheduled must not conclude that the leader was silent.
                 next_tick = now + self.tick;
                 self.retry_parked(&mut inputs);
+                if self.consensus.wants_snapshot() {
+                    let _stopping = self.outlets.apply.send(ApplyTask::Checkpoint);
+                }
             }
             self.begin_read(now, &mut inputs);
             if self.is_alone_without_leader() {

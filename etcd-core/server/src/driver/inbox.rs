@@ -11,9 +11,10 @@ use super::error::RequestError;
 
 /// Proposals waiting for a step, in bytes; beyond it they are refused.
 const PROPOSALS_BYTES_MAX: usize = 64 << 20;
-/// Messages of peers waiting for a step; beyond it they are dropped, as a network
-/// may drop them.
-const MESSAGES_MAX: usize = 16 << 10;
+/// Messages of peers waiting for a step, in bytes; beyond it their connections wait.
+const MESSAGES_BYTES_MAX: usize = 64 << 20;
+/// What a message without entries counts for.
+const MESSAGE_BYTES: usize = 256;
 
 /// A linearizable read that waits for its index and for it to be applied.
 pub(crate) type ReadWaiter = oneshot::Sender<Result<(), RequestError>>;
@@ -23,7 +24,7 @@ struct Queue {
     inputs: Vec<Input>,
     reads: Vec<ReadWaiter>,
     proposal_bytes: usize,
-    messages: usize,
+    message_bytes: usize,
     stopped: bool,
 }
 
@@ -42,25 +43,40 @@ pub(crate) struct Inbox {
 }
 
 impl Inbox {
-    /// Adds an input. Proposals beyond the bound are refused, messages dropped;
+    /// Adds an input. Proposals and messages beyond the bound are refused;
     /// completions of the disk and the applier are always taken.
     pub(crate) fn push(&self, input: Input) -> Result<(), RequestError> {
+        let stopped = || self.queue.lock().stopped;
+        self.offer(input).map_err(|_| {
+            if stopped() {
+                RequestError::Stopped
+            } else {
+                RequestError::TooManyRequests
+            }
+        })
+    }
+
+    /// As [`Inbox::push`], and gives the input back if it is refused.
+    pub(crate) fn offer(&self, input: Input) -> Result<(), Input> {
         let mut queue = self.queue.lock();
         if queue.stopped {
-            return Err(RequestError::Stopped);
+            return Err(input);
         }
         match &input {
             Input::Propose { data, .. } => {
                 if queue.proposal_bytes + data.len() > PROPOSALS_BYTES_MAX {
-                    return Err(RequestError::TooManyRequests);
+                    return Err(input);
                 }
                 queue.proposal_bytes += data.len();
             }
-            Input::Message(_) => {
-                if queue.messages >= MESSAGES_MAX {
-                    return Err(RequestError::TooManyRequests);
+            Input::Message(message) => {
+                let bytes =
+                    message.entries.iter().map(|e| e.data.len()).sum::<usize>() + MESSAGE_BYTES;
+                // One message is always taken, however large.
+                if queue.message_bytes > 0 && queue.message_bytes + bytes > MESSAGES_BYTES_MAX {
+                    return Err(input);
                 }
-                queue.messages += 1;
+                queue.message_bytes += bytes;
             }
             _ => {}
         }
@@ -103,7 +119,7 @@ impl Inbox {
             }
         }
         queue.proposal_bytes = 0;
-        queue.messages = 0;
+        queue.message_bytes = 0;
         Batch {
             inputs: std::mem::take(&mut queue.inputs),
             reads: std::mem::take(&mut queue.reads),

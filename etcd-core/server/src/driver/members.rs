@@ -122,7 +122,7 @@ impl Node {
             return Err(RequestError::NotLeader);
         }
         let mut changes = self.leadership_changes();
-        self.receive(Input::TransferLeader(to));
+        self.shared.inbox.push(Input::TransferLeader(to))?;
         let moved = changes.wait_for(|l| l.leader == to);
         match tokio::time::timeout(self.election_timeout(), moved).await {
             Ok(Ok(_)) => Ok(()),

@@ -290,10 +290,9 @@ impl Node {
         self.shared.removed.send_replace(true);
     }
 
-    /// An input from the network.
-    pub fn receive(&self, input: Input) {
-        // A full inbox drops messages, as a network may.
-        let _dropped = self.shared.inbox.push(input);
+    /// An input from the network; given back if there is no room for it now.
+    pub fn receive(&self, input: Input) -> Result<(), Input> {
+        self.shared.inbox.offer(input)
     }
 }
 

@@ -53,6 +53,8 @@ pub struct NodeConfig {
     pub max_learners: usize,
     /// Applications that take longer are logged.
     pub warning_apply_duration: Duration,
+    /// Go on alone, whatever other members there were.
+    pub force_new_cluster: bool,
     /// Never sync the log.
     pub unsafe_no_fsync: bool,
     /// Told of durations.
@@ -94,6 +96,7 @@ impl Node {
             heartbeat_tick: 1,
             pre_vote: config.pre_vote,
             check_quorum: true,
+            force_new_cluster: config.force_new_cluster,
             seed,
         };
         let recovered = etcd_replica::open(

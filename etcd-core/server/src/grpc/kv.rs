@@ -28,8 +28,6 @@ use generated::k_v_server;
 
 /// Results beyond so many keys are collected on a blocking thread.
 const INLINE_KEYS_MAX: i64 = 1_000;
-/// Bytes of a chunk of a streamed range.
-const CHUNK_KEYS: i64 = 1_000;
 
 /// KV over a node.
 #[derive(Clone)]
@@ -119,7 +117,7 @@ impl k_v_server::KV for KvService {
             .read_view(request.serializable)
             .await
             .map_err(|e| status(&e))?;
-        let stream = super::range_stream::stream(self.node.clone(), view, request, CHUNK_KEYS)?;
+        let stream = super::range_stream::stream(self.node.clone(), view, request)?;
         Ok(tonic::Response::new(Box::pin(stream)))
     }
 

@@ -16,15 +16,21 @@ use crate::driver::Node;
 
 /// A stream is served in the order of the index, so nothing may need all keys first.
 pub(super) fn check(request: &RangeRequest) -> Result<(), Status> {
-    let sorted =
-        request.sort_order() != SortOrder::None || request.sort_target() != SortTarget::Key;
+    let order = request.sort_order();
+    let as_it_is = matches!(order, SortOrder::None | SortOrder::Ascend)
+        && request.sort_target() == SortTarget::Key;
+    if !as_it_is {
+        return Err(Status::unimplemented(
+            "RangeStream does not support custom sort orders",
+        ));
+    }
     let filtered = request.min_mod_revision != 0
         || request.max_mod_revision != 0
         || request.min_create_revision != 0
         || request.max_create_revision != 0;
-    if sorted || filtered {
-        return Err(Status::invalid_argument(
-            "etcdserver: sort and filter options are not supported in RangeStream",
+    if filtered {
+        return Err(Status::unimplemented(
+            "RangeStream does not support revision filters",
         ));
     }
     Ok(())
@@ -41,12 +47,18 @@ struct State {
     done: bool,
 }
 
-/// Chunks of `chunk` keys; the last one carries header, count and `more`.
+/// Keys of a first chunk, when nothing is known of their size.
+const FIRST_KEYS: i64 = 16;
+/// Keys of a chunk at most.
+const CHUNK_KEYS_MAX: i64 = 10_000;
+/// Bytes that a chunk should have.
+const CHUNK_BYTES: usize = 256 << 10;
+
+/// The range in chunks; the last one carries header, count and `more`.
 pub(super) fn stream(
     node: Node,
     view: Arc<View>,
     request: RangeRequest,
-    chunk: i64,
 ) -> Result<impl Stream<Item = Result<Encoded, Status>> + Send + 'static, Status> {
     let revision = if request.revision > 0 {
         request.revision
@@ -60,7 +72,7 @@ pub(super) fn stream(
         request,
         revision,
         left,
-        chunk,
+        chunk: FIRST_KEYS,
         first: true,
         done: false,
     };
@@ -94,6 +106,15 @@ fn next(mut state: State) -> (Result<Encoded, Status>, State) {
     if let Some(left) = &mut state.left {
         *left -= response.kvs.len() as i64;
     }
+    let bytes: usize = response
+        .kvs
+        .iter()
+        .map(|kv| kv.key.len() + kv.value.len())
+        .sum();
+    let each = bytes / response.kvs.len().max(1) + 1;
+    state.chunk = i64::try_from(CHUNK_BYTES / each)
+        .unwrap_or(CHUNK_KEYS_MAX)
+        .clamp(1, CHUNK_KEYS_MAX);
     let exhausted = !response.more || state.left == Some(0);
     if let (false, Some(last)) = (exhausted, response.kvs.last()) {
         state.request.key = successor(&last.key);

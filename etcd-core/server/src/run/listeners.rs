@@ -5,12 +5,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tonic::service::Routes;
+use tower::Layer as _;
 
 use crate::config::{Config, TlsInfo, Url};
 use crate::driver::Node;
+use crate::grpc::CallLimitsLayer;
 use crate::http::{Access, HttpService};
 use crate::listen::{
-    BindError, ClientService, Limits, Listener, Security, bind, serve_client, serve_metrics, serve_peer,
+    BindError, ClientService, Limits, Listener, Security, bind, serve_client, serve_metrics,
+    serve_peer,
 };
 use crate::metrics::{Metrics, file_limit};
 use crate::tls::{TlsError, server_config};
@@ -30,7 +33,9 @@ pub enum ListenError {
     #[error(transparent)]
     Tls(#[from] TlsError),
     /// There are too few files to serve anybody.
-    #[error("file descriptor limit of etcd process is too low; please set higher (limit {limit}, needed more than {RESERVED_FILES})")]
+    #[error(
+        "file descriptor limit of etcd process is too low; please set higher (limit {limit}, needed more than {RESERVED_FILES})"
+    )]
     Files {
         /// The limit.
         limit: u64,
@@ -69,16 +74,36 @@ impl Listeners {
             "listen-peer-urls" = ?texts(&config.listen_peer_urls),
             "configuring peer listeners"
         );
-        let peers = all(config, &config.listen_peer_urls, &config.peer_tls, Side::Peer)?;
+        let peers = all(
+            config,
+            &config.listen_peer_urls,
+            &config.peer_tls,
+            Side::Peer,
+        )?;
         tracing::info!(
             "listen-client-urls" = ?texts(&config.listen_client_urls),
             "configuring client listeners"
         );
         Ok(Listeners {
             peers,
-            clients: all(config, &config.listen_client_urls, &config.client_tls, Side::Client)?,
-            http: all(config, &config.listen_client_http_urls, &config.client_tls, Side::Client)?,
-            metrics: all(config, &config.listen_metrics_urls, &config.client_tls, Side::Metrics)?,
+            clients: all(
+                config,
+                &config.listen_client_urls,
+                &config.client_tls,
+                Side::Client,
+            )?,
+            http: all(
+                config,
+                &config.listen_client_http_urls,
+                &config.client_tls,
+                Side::Client,
+            )?,
+            metrics: all(
+                config,
+                &config.listen_metrics_urls,
+                &config.client_tls,
+                Side::Metrics,
+            )?,
             client_limits: Limits::new(connections),
             peer_limits: Limits::new(connections),
         })
@@ -89,7 +114,12 @@ impl Listeners {
         for bound in self.peers.drain(..) {
             tracing::info!(address = %bound.listener.address(), "serving peer traffic");
             let limits = self.peer_limits.clone();
-            tokio::spawn(serve_peer(bound.listener, bound.security, limits, router.clone()));
+            tokio::spawn(serve_peer(
+                bound.listener,
+                bound.security,
+                limits,
+                router.clone(),
+            ));
         }
     }
 
@@ -98,7 +128,12 @@ impl Listeners {
         for bound in self.metrics.drain(..) {
             tracing::info!(address = %bound.url, "serving metrics");
             let limits = self.client_limits.clone();
-            tokio::spawn(serve_metrics(bound.listener, bound.security, limits, http.metrics_router()));
+            tokio::spawn(serve_metrics(
+                bound.listener,
+                bound.security,
+                limits,
+                http.metrics_router(),
+            ));
         }
     }
 
@@ -113,8 +148,12 @@ impl Listeners {
         let split = !self.http.is_empty();
         let hosts = Arc::new(config.host_whitelist.clone());
         let origins = Arc::new(config.cors.clone());
-        let clients = std::mem::take(&mut self.clients).into_iter().map(|bound| (bound, true, !split));
-        let only_http = std::mem::take(&mut self.http).into_iter().map(|bound| (bound, false, true));
+        let clients = std::mem::take(&mut self.clients)
+            .into_iter()
+            .map(|bound| (bound, true, !split));
+        let only_http = std::mem::take(&mut self.http)
+            .into_iter()
+            .map(|bound| (bound, false, true));
         for (bound, with_grpc, with_http) in clients.chain(only_http) {
             let traffic = match (with_grpc, with_http) {
                 (true, true) => "grpc+http",
@@ -136,14 +175,20 @@ impl Listeners {
                 secure,
             };
             let service = ClientService {
-                grpc: with_grpc.then(|| grpc.clone()),
+                grpc: with_grpc.then(|| CallLimitsLayer.layer(grpc.clone())),
                 http: with_http.then(|| http.client_router(access, axum::Router::new())),
                 metrics: metrics.clone(),
                 max_concurrent_streams: config.max_concurrent_streams,
                 keepalive: config.grpc_keepalive,
+                slow_request: config.warning_unary_request_duration,
             };
             let limits = self.client_limits.clone();
-            tokio::spawn(serve_client(bound.listener, bound.security, limits, service));
+            tokio::spawn(serve_client(
+                bound.listener,
+                bound.security,
+                limits,
+                service,
+            ));
         }
     }
 
@@ -169,7 +214,12 @@ enum Side {
     Metrics,
 }
 
-fn all(config: &Config, urls: &[Url], info: &TlsInfo, side: Side) -> Result<Vec<Bound>, ListenError> {
+fn all(
+    config: &Config,
+    urls: &[Url],
+    info: &TlsInfo,
+    side: Side,
+) -> Result<Vec<Bound>, ListenError> {
     let mut bound = Vec::with_capacity(urls.len());
     for url in urls {
         let security = security(url, info, side)?;
