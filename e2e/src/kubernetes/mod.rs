@@ -171,7 +171,10 @@ impl Drop for Kubernetes {
             .command(&self.places.script("down.sh"))
             .arg(&self.state)
             .status();
-        if !cleared.as_ref().is_ok_and(std::process::ExitStatus::success) {
+        if !cleared
+            .as_ref()
+            .is_ok_and(std::process::ExitStatus::success)
+        {
             eprintln!("down.sh {}: {cleared:?}", self.state.display());
         }
     }

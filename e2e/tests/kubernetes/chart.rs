@@ -59,7 +59,12 @@ fn needed(places: &Places) -> BTreeSet<Right> {
     rules
         .into_iter()
         .flat_map(|rule| {
-            let Rule { group, resource, verbs, own_namespace } = rule;
+            let Rule {
+                group,
+                resource,
+                verbs,
+                own_namespace,
+            } = rule;
             verbs
                 .into_iter()
                 .map(move |verb| (group.clone(), resource.clone(), verb, own_namespace))
@@ -76,7 +81,11 @@ fn x08_the_chart_grants_what_the_operator_needs_and_no_more() {
         .arg(chart)
         .output()
         .unwrap();
-    assert!(rendered.status.success(), "{}", String::from_utf8_lossy(&rendered.stderr));
+    assert!(
+        rendered.status.success(),
+        "{}",
+        String::from_utf8_lossy(&rendered.stderr)
+    );
     let text = String::from_utf8(rendered.stdout).unwrap();
     assert_eq!(granted(&text), needed(&places));
 }
@@ -89,7 +98,11 @@ fn x08_the_kustomize_base_grants_what_the_operator_needs_and_no_more() {
         .arg(places.repository.join("config/default"))
         .output()
         .unwrap();
-    assert!(rendered.status.success(), "{}", String::from_utf8_lossy(&rendered.stderr));
+    assert!(
+        rendered.status.success(),
+        "{}",
+        String::from_utf8_lossy(&rendered.stderr)
+    );
     let text = String::from_utf8(rendered.stdout).unwrap();
     assert_eq!(granted(&text), needed(&places));
 }

@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::Pod;
 use crate::world::{LIMIT, World};
 
 /// Stock etcdctl against these pods.
-pub fn etcdctl(pods: &[Pod]) -> Etcdctl {
+pub(crate) fn etcdctl(pods: &[Pod]) -> Etcdctl {
     let endpoints: Vec<String> = pods
         .iter()
         .filter_map(|pod| pod.status.as_ref()?.pod_ip.as_ref())
@@ -18,7 +18,7 @@ pub fn etcdctl(pods: &[Pod]) -> Etcdctl {
 
 impl World {
     /// Writes through the cluster's pods.
-    pub async fn put(&self, cluster: &str, key: &str, value: &str) {
+    pub(crate) async fn put(&self, cluster: &str, key: &str, value: &str) {
         eventually(LIMIT, "a write", async || {
             let pods = self.pods_of(cluster).await;
             etcdctl(&pods).run(&["put", key, value]).await
@@ -27,7 +27,7 @@ impl World {
     }
 
     /// Every pod of the cluster, asked alone, reads that value.
-    pub async fn every_pod_reads(&self, cluster: &str, key: &str, value: &str) {
+    pub(crate) async fn every_pod_reads(&self, cluster: &str, key: &str, value: &str) {
         for pod in self.pods_of(cluster).await {
             let one = etcdctl(std::slice::from_ref(&pod));
             let read = eventually(LIMIT, "a read", async || {

@@ -31,6 +31,8 @@ fn o08_a_member_that_lost_its_data_is_replaced_by_a_new_one() {
             .await;
         assert_eq!(before["clusterID"], after["clusterID"]);
         world.ready("ephemeral", 3).await;
-        world.every_pod_reads("ephemeral", "kept", "by the others").await;
+        world
+            .every_pod_reads("ephemeral", "kept", "by the others")
+            .await;
     });
 }

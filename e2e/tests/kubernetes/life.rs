@@ -85,12 +85,23 @@ fn a_cluster_of_three_lives_on_three_nodes_and_dies_leaving_its_volumes() {
         world.every_pod_reads("three", "greeting", "hello").await;
 
         let table = world.kubectl(&["get", "etcdcluster"]).await;
-        let mut lines = table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+        let mut lines = table
+            .lines()
+            .map(|line| line.split_whitespace().collect::<Vec<_>>());
         let heading = lines.next().unwrap();
-        assert_eq!(heading, ["NAME", "READY", "DESIRED", "LEADER", "VERSION", "PHASE", "AGE"]);
+        assert_eq!(
+            heading,
+            [
+                "NAME", "READY", "DESIRED", "LEADER", "VERSION", "PHASE", "AGE"
+            ]
+        );
         let row = lines.next().unwrap();
         let leader = status["leader"].as_str().unwrap();
-        assert_eq!(row[..6], ["three", "3", "3", leader, "3.7.3", "Running"], "{table}");
+        assert_eq!(
+            row[..6],
+            ["three", "3", "3", leader, "3.7.3", "Running"],
+            "{table}"
+        );
         assert!(leader.starts_with("three-"), "{leader}");
 
         let told = world.kubectl(&["describe", "etcdcluster", "three"]).await;
@@ -106,11 +117,21 @@ fn a_cluster_of_three_lives_on_three_nodes_and_dies_leaving_its_volumes() {
         assert_eq!(status["clusterID"], id);
         world.every_pod_reads("three", "greeting", "hello").await;
 
-        world.kubectl(&["delete", "etcdcluster", "three", "--wait"]).await;
+        world
+            .kubectl(&["delete", "etcdcluster", "three", "--wait"])
+            .await;
         world.nothing_is_left_of("three").await;
         let claims: Api<PersistentVolumeClaim> =
             Api::namespaced(world.client.clone(), &world.namespace);
-        assert_eq!(claims.list(&ListParams::default()).await.unwrap().items.len(), 3);
+        assert_eq!(
+            claims
+                .list(&ListParams::default())
+                .await
+                .unwrap()
+                .items
+                .len(),
+            3
+        );
     });
 }
 

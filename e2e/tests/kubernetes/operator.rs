@@ -19,7 +19,10 @@ fn o06_another_replica_takes_over_when_the_leader_goes() {
             Ok::<_, kube::Error>(holder.filter(|holder| !holder.is_empty()))
         };
         let first = eventually(LIMIT, "a leader", async || {
-            holder().await.map_err(|error| error.to_string())?.ok_or_else(|| "nobody".to_owned())
+            holder()
+                .await
+                .map_err(|error| error.to_string())?
+                .ok_or_else(|| "nobody".to_owned())
         })
         .await;
         pods.delete(&first, &DeleteParams::default()).await.unwrap();
@@ -47,9 +50,16 @@ fn its_metrics_are_served() {
             .unwrap();
         let name = running.items[0].metadata.name.clone().unwrap();
         let path = format!("/api/v1/namespaces/{SYSTEM}/pods/{name}:8080/proxy");
-        let metrics = world.kubectl(&["get", "--raw", &format!("{path}/metrics")]).await;
-        assert!(metrics.contains("etcd_operator_reconciles_total"), "{metrics}");
-        let health = world.kubectl(&["get", "--raw", &format!("{path}/healthz")]).await;
+        let metrics = world
+            .kubectl(&["get", "--raw", &format!("{path}/metrics")])
+            .await;
+        assert!(
+            metrics.contains("etcd_operator_reconciles_total"),
+            "{metrics}"
+        );
+        let health = world
+            .kubectl(&["get", "--raw", &format!("{path}/healthz")])
+            .await;
         assert_eq!(health, "ok\n");
     });
 }

@@ -16,23 +16,23 @@ use serde_json::Value;
 /// Where its state is; `down.sh` with this folder clears away what a killed run left.
 const STATE: &str = "/var/lib/etcd-core-e2e/test";
 /// The operator's namespace and release.
-pub const SYSTEM: &str = "etcd-system";
+pub(crate) const SYSTEM: &str = "etcd-system";
 /// How long anything may take. Everything takes seconds on an idle machine.
-pub const LIMIT: Duration = Duration::from_secs(240);
+pub(crate) const LIMIT: Duration = Duration::from_secs(240);
 
 static SHARED: Mutex<Option<Kubernetes>> = Mutex::new(None);
 
 /// A test's own namespace, and the tools to work in it.
-pub struct World {
-    pub client: Client,
-    pub kubectl: Tool,
-    pub helm: Tool,
-    pub namespace: String,
-    pub tag: String,
+pub(crate) struct World {
+    pub(crate) client: Client,
+    pub(crate) kubectl: Tool,
+    pub(crate) helm: Tool,
+    pub(crate) namespace: String,
+    pub(crate) tag: String,
 }
 
 /// Runs `test` in a namespace of that name, with the Kubernetes to itself.
-pub fn with<F: Future<Output = ()>>(namespace: &str, test: impl FnOnce(World) -> F + Send) {
+pub(crate) fn with<F: Future<Output = ()>>(namespace: &str, test: impl FnOnce(World) -> F + Send) {
     // A test that failed has not broken the Kubernetes for the next one.
     let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
     let first = shared.is_none();
@@ -81,12 +81,24 @@ impl World {
     }
 
     /// Installs the chart, or upgrades it to these values.
-    pub async fn install(&self, set: &[&str]) {
+    pub(crate) async fn install(&self, set: &[&str]) {
         let chart = concat!(env!("CARGO_MANIFEST_DIR"), "/../charts/etcd-operator");
         let tag = format!("image.tag={}", self.tag);
         let mut args = vec!["upgrade", "--install", "etcd-operator", chart];
-        args.extend(["--namespace", SYSTEM, "--create-namespace", "--wait", "--timeout", "4m"]);
-        args.extend(["--set", "image.repository=localhost/etcd-core", "--set", &tag]);
+        args.extend([
+            "--namespace",
+            SYSTEM,
+            "--create-namespace",
+            "--wait",
+            "--timeout",
+            "4m",
+        ]);
+        args.extend([
+            "--set",
+            "image.repository=localhost/etcd-core",
+            "--set",
+            &tag,
+        ]);
         for value in set {
             args.extend(["--set", value]);
         }
@@ -95,9 +107,18 @@ impl World {
     }
 
     async fn make_namespace(&self) {
-        let old = ["delete", "namespace", &self.namespace, "--ignore-not-found", "--wait"];
+        let old = [
+            "delete",
+            "namespace",
+            &self.namespace,
+            "--ignore-not-found",
+            "--wait",
+        ];
         self.kubectl.run(&old).await.unwrap();
-        self.kubectl.run(&["create", "namespace", &self.namespace]).await.unwrap();
+        self.kubectl
+            .run(&["create", "namespace", &self.namespace])
+            .await
+            .unwrap();
         self.restrict(&self.namespace).await;
     }
 
@@ -110,14 +131,22 @@ impl World {
     }
 
     /// kubectl in the test's namespace; it must succeed. What it printed.
-    pub async fn kubectl(&self, args: &[&str]) -> String {
+    pub(crate) async fn kubectl(&self, args: &[&str]) -> String {
         self.kubectl.run(&self.here(args)).await.unwrap()
     }
 
     /// kubectl in the test's namespace with `manifest` on standard input; it must be refused. The reason.
-    pub async fn refused(&self, args: &[&str], manifest: &str) -> String {
-        let output = self.kubectl.try_run(&self.here(args), manifest).await.unwrap();
-        assert!(!output.success, "accepted: {args:?} {manifest}\n{}", output.stdout);
+    pub(crate) async fn refused(&self, args: &[&str], manifest: &str) -> String {
+        let output = self
+            .kubectl
+            .try_run(&self.here(args), manifest)
+            .await
+            .unwrap();
+        assert!(
+            !output.success,
+            "accepted: {args:?} {manifest}\n{}",
+            output.stdout
+        );
         output.stderr
     }
 
@@ -126,13 +155,13 @@ impl World {
     }
 
     /// Applies a file of `config/samples/`.
-    pub async fn apply_sample(&self, name: &str) {
+    pub(crate) async fn apply_sample(&self, name: &str) {
         let path = format!("{}/../config/samples/{name}", env!("CARGO_MANIFEST_DIR"));
         self.kubectl(&["apply", "-f", &path]).await;
     }
 
     /// Applies a manifest.
-    pub async fn apply(&self, manifest: &str) {
+    pub(crate) async fn apply(&self, manifest: &str) {
         self.kubectl
             .run_with(&self.here(&["apply", "-f", "-"]), manifest)
             .await
@@ -140,7 +169,7 @@ impl World {
     }
 
     /// The EtcdClusters of the namespace.
-    pub fn clusters(&self) -> Api<DynamicObject> {
+    pub(crate) fn clusters(&self) -> Api<DynamicObject> {
         let kind = GroupVersionKind::gvk("etcd-core.io", "v1alpha1", "EtcdCluster");
         Api::namespaced_with(
             self.client.clone(),
@@ -150,12 +179,12 @@ impl World {
     }
 
     /// The pods of the namespace.
-    pub fn pods(&self) -> Api<Pod> {
+    pub(crate) fn pods(&self) -> Api<Pod> {
         Api::namespaced(self.client.clone(), &self.namespace)
     }
 
     /// Waits until the cluster's status speaks of its present spec and `wanted` holds; that status.
-    pub async fn cluster_when(
+    pub(crate) async fn cluster_when(
         &self,
         name: &str,
         what: &str,
@@ -171,24 +200,30 @@ impl World {
         let wait = await_condition(self.clusters(), name, condition);
         match tokio::time::timeout(LIMIT, wait).await {
             Ok(found) => found.unwrap().unwrap().data["status"].clone(),
-            Err(_) => panic!("{name} not within {LIMIT:?}: {what}\n{}", self.tell(name).await),
+            Err(_) => panic!(
+                "{name} not within {LIMIT:?}: {what}\n{}",
+                self.tell(name).await
+            ),
         }
     }
 
     /// Waits until the cluster has that many members, all of them ready and voting; its status.
-    pub async fn ready(&self, name: &str, members: i64) -> Value {
+    pub(crate) async fn ready(&self, name: &str, members: i64) -> Value {
         self.cluster_when(name, &format!("ready with {members} members"), |status| {
             condition(status, "Ready") == "True"
                 && status["readyReplicas"].as_i64() == Some(members)
                 && status["members"].as_array().is_some_and(|list| {
-                    list.iter().filter(|member| member["role"] == "Voter").count() as i64 == members
+                    list.iter()
+                        .filter(|member| member["role"] == "Voter")
+                        .count() as i64
+                        == members
                 })
         })
         .await
     }
 
     /// Waits for one object.
-    pub async fn object_when<K>(
+    pub(crate) async fn object_when<K>(
         &self,
         api: Api<K>,
         name: &str,
@@ -206,12 +241,15 @@ impl World {
         let wait = await_condition(api, name, wanted);
         match tokio::time::timeout(LIMIT, wait).await {
             Ok(found) => found.unwrap(),
-            Err(_) => panic!("{name} not within {LIMIT:?}: {what}\n{}", self.tell("").await),
+            Err(_) => panic!(
+                "{name} not within {LIMIT:?}: {what}\n{}",
+                self.tell("").await
+            ),
         }
     }
 
     /// The pods of a cluster, by name.
-    pub async fn pods_of(&self, cluster: &str) -> Vec<Pod> {
+    pub(crate) async fn pods_of(&self, cluster: &str) -> Vec<Pod> {
         let selector = format!("etcd-core.io/cluster={cluster}");
         self.pods()
             .list(&ListParams::default().labels(&selector))
@@ -226,8 +264,22 @@ impl World {
         let looks: [&[&str]; 4] = [
             &["get", "etcdcluster", cluster, "-o", "yaml"],
             &["get", "pods,statefulsets,pvc,events", "-o", "wide"],
-            &["logs", "-l", "etcd-core.io/cluster", "-c", "etcd", "--tail=15", "--prefix"],
-            &["logs", "-n", SYSTEM, "deployment/etcd-operator", "--tail=40"],
+            &[
+                "logs",
+                "-l",
+                "etcd-core.io/cluster",
+                "-c",
+                "etcd",
+                "--tail=15",
+                "--prefix",
+            ],
+            &[
+                "logs",
+                "-n",
+                SYSTEM,
+                "deployment/etcd-operator",
+                "--tail=40",
+            ],
         ];
         for args in looks {
             let args: Vec<&str> = args.iter().copied().filter(|arg| !arg.is_empty()).collect();
@@ -241,7 +293,7 @@ impl World {
 }
 
 /// The state of a condition in a status: `True`, `False`, `Unknown`, or empty if it has none.
-pub fn condition<'a>(status: &'a Value, kind: &str) -> &'a str {
+pub(crate) fn condition<'a>(status: &'a Value, kind: &str) -> &'a str {
     status["conditions"]
         .as_array()
         .into_iter()
