@@ -20,7 +20,8 @@ help: ## this list
 
 packages: # what a fresh Debian lacks to build and run all of it
 	@e2e/kubernetes/packages.sh cc=gcc /usr/include/stdio.h=libc6-dev unshare=util-linux pgrep=procps ip=iproute2 nft=nftables \
-	  iptables=iptables conntrack=conntrack openssl=openssl runc=runc /usr/lib/cni/bridge=containernetworking-plugins git=git
+	  iptables=iptables conntrack=conntrack openssl=openssl runc=runc /usr/lib/cni/bridge=containernetworking-plugins git=git \
+	  /etc/ssl/certs/ca-certificates.crt=ca-certificates
 .PHONY: packages
 
 build: ## the product: etcd and etcd-operator, linked statically, for any Linux and an image FROM scratch

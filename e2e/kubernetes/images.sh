@@ -28,4 +28,4 @@ for program in etcd etcd-operator; do
 done
 "$BIN/pack" "$DIR/etcd-core.tar" "localhost/etcd-core:$TAG" $B/etcd "$B/etcd=$WORK/etcd" "$B/etcd-operator=$WORK/etcd-operator"
 echo "$TAG" > "$DIR/tag"
-echo "   localhost/etcd-core:$TAG, $(stat -c %s "$DIR/etcd-core.tar" | numfmt --to=iec), of $(basename "$PRODUCT") programs"
+echo "   localhost/etcd-core:$TAG, $(stat -c %s "$DIR/etcd-core.tar" | numfmt --to=iec)"

@@ -73,6 +73,8 @@ resolvConf: ""
 evictionHard: {imagefs.available: 1%, nodefs.available: 1%, memory.available: 100Mi}
 C
 until kubectl get --raw /readyz > /dev/null 2>&1; do sleep 0.2; done # up.sh limits the time
-kube-proxy --kubeconfig="$KUBECONFIG" --proxy-mode=nftables --cluster-cidr="$PODS" --hostname-override="$NAME" > "$S/log/$NAME-proxy.log" 2>&1 &
+# The limits of connection tracking are the host's: 0 leaves them alone.
+kube-proxy --kubeconfig="$KUBECONFIG" --proxy-mode=nftables --cluster-cidr="$PODS" --hostname-override="$NAME" \
+  --conntrack-max-per-core=0 --conntrack-tcp-timeout-established=0 --conntrack-tcp-timeout-close-wait=0 > "$S/log/$NAME-proxy.log" 2>&1 &
 exec kubelet --kubeconfig="$KUBECONFIG" --config="$D/kubelet.yaml" --root-dir="$D/kubelet" --hostname-override="$NAME" \
   --node-ip="$ADDRESS" > "$S/log/$NAME-kubelet.log" 2>&1

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # up.sh STATE [NODES]: a real Kubernetes in namespaces of its own, until it is killed or down.sh ends it. Needs root.
-# Nothing of it touches the host's network or mounts, and it needs no container engine, registry or network.
+# It has its own network and mounts, and needs no container engine, registry or network.
 #   BIN      where build.sh put its programs
 #   STORAGE  the API server's storage: `ours` (default: PRODUCT/etcd) or `stock` (STOCK/etcd)
 # Images: the archives STATE/images/*.tar are imported into every node (images.sh packs them).
@@ -29,6 +29,9 @@ mkdir -p "$STATE"/{pki,log,volumes}
 GROUP=$(group_of "$STATE")
 remove_cgroups "$GROUP" # of a run that was cut short
 for i in $(seq "$NODES"); do make_cgroup "$GROUP/node-$i"; done
+# Three kubelets and containerds watch many files, and Debian's 128 are for all of root's programs. The one thing set on the host.
+INSTANCES=/proc/sys/fs/inotify/max_user_instances
+[ "$(cat $INSTANCES)" -ge 512 ] || echo 512 > $INSTANCES || echo "$INSTANCES is low and cannot be raised: kubelets may fail" >&2
 echo "$BIN" > "$STATE/bin"
 echo $$ > "$STATE/pid"
 export ETCD GROUP
