@@ -6,7 +6,7 @@ export PATH=$PATH:/usr/sbin:/sbin
 missing=()
 for pair in "$@"; do
   program=${pair%%=*} package=${pair#*=}
-  if [[ $program = /* ]]; then [ -x "$program" ] || missing+=("$package")
+  if [[ $program = /* ]]; then [ -e "$program" ] || missing+=("$package")
   else command -v "$program" > /dev/null || missing+=("$package"); fi
 done
 [ ${#missing[@]} -gt 0 ] || exit 0
