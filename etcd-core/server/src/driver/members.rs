@@ -203,8 +203,14 @@ impl Node {
         if id != self.member_id() && !self.is_connected(id) {
             return Ok(());
         }
-        let active = remaining.iter().filter(|m| self.is_connected(m.id)).count();
-        if active < remaining.len() / 2 + 1 {
+        let now = Instant::now();
+        let voters = remaining.len() + 1;
+        let active = view
+            .membership
+            .voters()
+            .filter(|m| self.is_connected_for(m.id, now))
+            .count();
+        if active.saturating_sub(1) < 1 + (voters - 1) / 2 {
             return Err(RequestError::Unhealthy);
         }
         Ok(())

@@ -16,9 +16,12 @@ use crate::driver::Node;
 
 /// A stream is served in the order of the index, so nothing may need all keys first.
 pub(super) fn check(request: &RangeRequest) -> Result<(), Status> {
-    let order = request.sort_order();
-    let as_it_is = matches!(order, SortOrder::None | SortOrder::Ascend)
-        && request.sort_target() == SortTarget::Key;
+    let as_it_is = match request.sort_order() {
+        // Without an order the target says nothing.
+        SortOrder::None => true,
+        SortOrder::Ascend => request.sort_target() == SortTarget::Key,
+        SortOrder::Descend => false,
+    };
     if !as_it_is {
         return Err(Status::unimplemented(
             "RangeStream does not support custom sort orders",
@@ -43,7 +46,10 @@ struct State {
     revision: i64,
     left: Option<i64>,
     chunk: i64,
-    first: bool,
+    /// Keys of the whole range, once the first chunk has told.
+    count: Option<i64>,
+    /// Revision of the header: that of the state that the stream began with.
+    header_revision: i64,
     done: bool,
 }
 
@@ -65,6 +71,7 @@ pub(super) fn stream(
     } else {
         view.kv.revision()
     };
+    let header_revision = view.kv.revision();
     let left = (request.limit > 0).then_some(request.limit);
     let state = State {
         node,
@@ -73,7 +80,8 @@ pub(super) fn stream(
         revision,
         left,
         chunk: FIRST_KEYS,
-        first: true,
+        count: None,
+        header_revision,
         done: false,
     };
     Ok(futures::stream::unfold(state, |state| async move {
@@ -90,10 +98,13 @@ pub(super) fn stream(
 fn next(mut state: State) -> (Result<Encoded, Status>, State) {
     // Later chunks are read from the newest state, at the first one's revision: a
     // compaction meanwhile ends the stream as it would end a page.
-    if !state.first {
+    if state.count.is_some() {
         state.view = state.node.view();
     }
-    let mut request = state.request.clone();
+    let mut request = RangeRequest {
+        sort_target: SortTarget::Key as i32,
+        ..state.request.clone()
+    };
     request.revision = state.revision;
     request.limit = state.left.map_or(state.chunk, |left| left.min(state.chunk));
     let mut response = match state.view.kv.range(&request) {
@@ -120,14 +131,16 @@ fn next(mut state: State) -> (Result<Encoded, Status>, State) {
         state.request.key = successor(&last.key);
     }
     state.done = exhausted || response.kvs.is_empty();
-    response.header = Some(state.node.header(state.view.kv.revision()));
-    if !state.first && !state.done {
-        response = RangeResponse {
+    let count = *state.count.get_or_insert(response.count);
+    let response = if state.done {
+        response.header = Some(state.node.header(state.header_revision));
+        RangeResponse { count, ..response }
+    } else {
+        RangeResponse {
             kvs: response.kvs,
             ..RangeResponse::default()
-        };
-    }
-    state.first = false;
+        }
+    };
     (
         Ok(Encoded::of(&RangeStreamResponse {
             range_response: Some(response),
