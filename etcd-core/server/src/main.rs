@@ -9,18 +9,26 @@ use etcd_server::log;
 use etcd_server::run::{End, run};
 
 fn main() {
-    let arguments: Vec<String> =
-        std::env::args_os().map(|argument| argument.to_string_lossy().into_owned()).collect();
+    let arguments: Vec<String> = std::env::args_os()
+        .map(|argument| argument.to_string_lossy().into_owned())
+        .collect();
     let environment: BTreeMap<String, String> = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .collect();
     let own = arguments.get(1..).unwrap_or_default();
     if let Some(subcommand @ ("gateway" | "grpc-proxy")) = own.first().map(String::as_str) {
-        print(&mut std::io::stderr(), &format!("etcd {subcommand} is not implemented by this server\n"));
+        print(
+            &mut std::io::stderr(),
+            &format!("etcd {subcommand} is not implemented by this server\n"),
+        );
         exit(1);
     }
     match config::load(own, &environment) {
-        Command::Print { stdout, stderr, code } => {
+        Command::Print {
+            stdout,
+            stderr,
+            code,
+        } => {
             print(&mut std::io::stderr(), &stderr);
             print(&mut std::io::stdout(), &stdout);
             exit(code);
@@ -53,12 +61,17 @@ fn refuse(refusal: &Refusal, arguments: &[String]) -> ! {
         exit(1);
     }
     open_log(&refusal.log, arguments, &refusal.notes);
-    if let ConfigError::Environment(config::environment::EnvironmentError::Conflict { variable }) = error {
+    if let ConfigError::Environment(config::environment::EnvironmentError::Conflict { variable }) =
+        error
+    {
         tracing::error!(level = "fatal", "environment-variable" = %variable, "{error}");
         exit(1);
     }
     tracing::warn!(%error, "failed to verify flags");
-    if matches!(error, ConfigError::Validate(ValidateError::UnsetAdvertiseClientUrls)) {
+    if matches!(
+        error,
+        ConfigError::Validate(ValidateError::UnsetAdvertiseClientUrls)
+    ) {
         tracing::warn!(%error, "advertise client URLs are not set");
     }
     exit(1);

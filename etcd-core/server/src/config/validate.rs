@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::duration::{DurationError, GoDuration};
+use super::features::GATES;
 use super::flag::{FLAGS, GATE_ALIASES, Kind, Support};
 use super::log_options::{self, LogError};
 use super::note::Note;
@@ -292,6 +293,14 @@ pub fn validate(
     )?;
     let auto_compaction = compaction(mode, raw.get("auto-compaction-retention"))?;
     check_support(raw, notes)?;
+    for gate in GATES.iter().filter(|gate| features.is_set(gate.name)) {
+        if features.enabled(gate.name) != gate.default {
+            notes.push(Note::warn(
+                "feature gate has no effect in this server yet",
+                gate.name,
+            ));
+        }
+    }
 
     let data_dir = raw.get("data-dir");
     let or = |given: u64, default: u64| if given == 0 { default } else { given };

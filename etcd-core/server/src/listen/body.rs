@@ -3,12 +3,13 @@
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::{Buf, Bytes};
 use http_body::{Body, Frame, SizeHint};
 
-use crate::metrics::{CANCELED, MethodMetrics, Metrics, UNKNOWN};
+use super::stream::ConnectionInfo;
+use crate::metrics::{CANCELED, CODES, CallType, METHODS, MethodMetrics, Metrics, UNKNOWN};
 
 /// Counts gRPC messages in a stream of bytes: one flag byte, four bytes of
 /// length, the message, and so on.
@@ -54,6 +55,9 @@ pub(super) struct Call {
     pub(super) metrics: Arc<Metrics>,
     /// Its place among the methods.
     pub(super) place: Option<usize>,
+    /// Unary calls that take longer are logged.
+    pub(super) slow: Duration,
+    pub(super) connection: ConnectionInfo,
 }
 
 impl Call {
@@ -166,8 +170,19 @@ impl GrpcBody {
     fn count(&mut self, code: usize) {
         if !self.counted {
             self.counted = true;
-            if let Some(method) = self.call.method() {
-                method.handled(code, self.began.elapsed());
+            let took = self.began.elapsed();
+            let Some(place) = self.call.place else { return };
+            let Some(method) = self.call.method() else {
+                return;
+            };
+            method.handled(code, took);
+            if took > self.call.slow && method.call_type == CallType::Unary {
+                let (service, name, _) = METHODS[place];
+                tracing::warn!(
+                    "time-spent" = ?took, remote = self.call.connection.remote(),
+                    method = %format_args!("/{service}/{name}"), code = CODES.get(code),
+                    "request took too long"
+                );
             }
         }
     }

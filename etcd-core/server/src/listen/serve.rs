@@ -56,6 +56,8 @@ pub struct ClientService<G> {
     pub max_concurrent_streams: u32,
     /// Pings of idle connections: pause, and wait for the answer.
     pub keepalive: Option<(Duration, Duration)>,
+    /// Unary calls that take longer are logged.
+    pub slow_request: Duration,
 }
 
 /// Serves clients until `limits` says stop.
@@ -150,7 +152,7 @@ where
             .get(header::CONTENT_TYPE)
             .is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"));
     match (&service.grpc, &service.http) {
-        (Some(grpc), _) if is_grpc => Either::Left(call(grpc.clone(), &service.metrics, request)),
+        (Some(grpc), _) if is_grpc => Either::Left(call(grpc.clone(), service, info, request)),
         (_, Some(http)) => {
             let answer = http.clone().oneshot(request.map(axum::body::Body::new));
             Either::Right(Either::Left(
@@ -169,7 +171,8 @@ where
 /// Has a gRPC call answered and counted.
 fn call<G>(
     mut grpc: G,
-    metrics: &Arc<Metrics>,
+    service: &ClientService<G>,
+    info: &ConnectionInfo,
     request: Request<Incoming>,
 ) -> impl Future<Output = Result<Response<ResponseBody>, Infallible>> + use<G>
 where
@@ -180,9 +183,12 @@ where
         >,
 {
     let began = Instant::now();
+    let metrics = &service.metrics;
     let call = Call {
         metrics: metrics.clone(),
         place: metrics.grpc.find(request.uri().path()),
+        slow: service.slow_request,
+        connection: info.clone(),
     };
     let call_type = call.method().map(|method| {
         method.started();

@@ -70,6 +70,7 @@ fn serve(url: &str, tls: Option<&TlsInfo>) -> Server {
         metrics: metrics.clone(),
         max_concurrent_streams: u32::MAX,
         keepalive: None,
+        slow_request: Duration::from_secs(1),
     };
     tokio::spawn(serve_client(listener, security, limits.clone(), service));
     Server {

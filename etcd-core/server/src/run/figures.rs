@@ -39,17 +39,24 @@ pub(super) fn refresh(metrics: &Metrics, node: &Node, transport: &PeerTransport)
     server.leader_changes_seen.set(node.leader_changes());
     server.proposals_committed.set_u64(node.commit_index());
     server.proposals_applied.set_u64(view.index);
-    server.quota_backend_bytes.set_u64(node.quota_bytes().unwrap_or(0));
+    server
+        .quota_backend_bytes
+        .set_u64(node.quota_bytes().unwrap_or(0));
     server.cluster_version.clear();
     if let Some(version) = &view.cluster_version {
         // The patch level is not part of it.
-        let minor = version.rsplit_once('.').map_or(version.as_ref(), |(minor, _)| minor);
+        let minor = version
+            .rsplit_once('.')
+            .map_or(version.as_ref(), |(minor, _)| minor);
         server.cluster_version.with(&[minor]).set(1);
     }
     server.alarms.clear();
     for alarm in view.alarms.of(AlarmType::None) {
         let kind = AlarmType::try_from(alarm.alarm).map_or("UNKNOWN", |kind| kind.as_str_name());
-        server.alarms.with(&[kind, &format!("{:x}", alarm.member_id)]).set(1);
+        server
+            .alarms
+            .with(&[kind, &format!("{:x}", alarm.member_id)])
+            .set(1);
     }
 
     let mvcc = &metrics.mvcc;
@@ -72,16 +79,31 @@ pub(super) fn refresh(metrics: &Metrics, node: &Node, transport: &PeerTransport)
     network.known_peers.clear();
     network.active_peers.clear();
     for member in view.membership.iter() {
-        network.known_peers.with(&[&local, &format!("{:x}", member.id)]).set(1);
+        network
+            .known_peers
+            .with(&[&local, &format!("{:x}", member.id)])
+            .set(1);
     }
     for (id, status) in transport.peer_statuses() {
         let remote = format!("{id:x}");
         let active = network.active_peers.with(&[&local, &remote]);
         active.set_bool(status.active_since.is_some());
-        network.disconnected_peers.with(&[&local, &remote]).set(status.disconnects);
-        network.peer_sent_bytes.with(&[&remote]).set(status.sent_bytes);
-        network.peer_received_bytes.with(&[&remote]).set(status.received_bytes);
-        network.peer_sent_failures.with(&[&remote]).set(status.sent_failures);
+        network
+            .disconnected_peers
+            .with(&[&local, &remote])
+            .set(status.disconnects);
+        network
+            .peer_sent_bytes
+            .with(&[&remote])
+            .set(status.sent_bytes);
+        network
+            .peer_received_bytes
+            .with(&[&remote])
+            .set(status.received_bytes);
+        network
+            .peer_sent_failures
+            .with(&[&remote])
+            .set(status.sent_failures);
     }
 }
 
@@ -94,7 +116,11 @@ pub(super) async fn round_trips(metrics: std::sync::Arc<Metrics>, transport: Pee
         for (id, status) in transport.peer_statuses() {
             if let Some(took) = status.round_trip {
                 let remote = format!("{id:x}");
-                metrics.network.peer_round_trip_time.with(&[&remote]).observe_seconds(took);
+                metrics
+                    .network
+                    .peer_round_trip_time
+                    .with(&[&remote])
+                    .observe_seconds(took);
             }
         }
     }

@@ -27,8 +27,10 @@ impl MemberHealth for Node {
         let view = self.view();
         let raised = view.alarms.of(AlarmType::None);
         let names = raised.map(|alarm| {
-            AlarmType::try_from(alarm.alarm)
-                .map_or_else(|_| alarm.alarm.to_string(), |kind| kind.as_str_name().to_owned())
+            AlarmType::try_from(alarm.alarm).map_or_else(
+                |_| alarm.alarm.to_string(),
+                |kind| kind.as_str_name().to_owned(),
+            )
         });
         names.collect()
     }
@@ -42,7 +44,10 @@ impl MemberHealth for Node {
     }
 
     fn cluster_version(&self) -> Option<String> {
-        self.view().cluster_version.as_ref().map(|version| version.to_string())
+        self.view()
+            .cluster_version
+            .as_ref()
+            .map(|version| version.to_string())
     }
 
     fn storage_version(&self) -> Option<String> {

@@ -6,6 +6,7 @@
 //! signal | removed -> leadership handed over -> clients away -> member ends -> peers away
 //! ```
 
+mod compactor;
 mod figures;
 mod health;
 mod listeners;
@@ -110,7 +111,13 @@ async fn serve(mut config: Config) -> Result<End, RunError> {
         let (node, transport) = (node.clone(), member.transport.clone());
         move |metrics| figures::refresh(metrics, &node, &transport)
     });
-    tokio::spawn(figures::round_trips(metrics.clone(), member.transport.clone()));
+    tokio::spawn(figures::round_trips(
+        metrics.clone(),
+        member.transport.clone(),
+    ));
+    if let Some(mode) = config.auto_compaction {
+        tokio::spawn(compactor::run(node.clone(), mode));
+    }
 
     let http = HttpService {
         member: Arc::new(node.clone()),
@@ -128,7 +135,8 @@ async fn serve(mut config: Config) -> Result<End, RunError> {
 
     let mut removed = node.removed();
     let end = tokio::select! {
-        () = publish(&member, &config) => None,
+        // Returns once the cluster knows this member, however long that takes.
+        published = member.publish(&config) => published.err().map(|_| End::Removed),
         signal = signals.next() => Some(End::Signal(signal)),
         _ = removed.wait_for(|removed| *removed) => Some(End::Removed),
     };
@@ -170,9 +178,17 @@ fn certificates(config: &mut Config) -> Result<(), TlsError> {
     let years = config.self_signed_cert_validity_years;
     let peers: Vec<_> = config.listen_peer_urls.iter().collect();
     auto::provide(&mut config.peer_tls, &fixtures.join("peer"), &peers, years)?;
-    let clients: Vec<_> =
-        config.listen_client_urls.iter().chain(&config.listen_client_http_urls).collect();
-    auto::provide(&mut config.client_tls, &fixtures.join("client"), &clients, years)
+    let clients: Vec<_> = config
+        .listen_client_urls
+        .iter()
+        .chain(&config.listen_client_http_urls)
+        .collect();
+    auto::provide(
+        &mut config.client_tls,
+        &fixtures.join("client"),
+        &clients,
+        years,
+    )
 }
 
 /// Says what is started, with what of the configuration one asks first about.
@@ -212,40 +228,23 @@ fn announce(config: &Config, initialized: bool) {
     );
 }
 
-/// Publishes the member, however long that takes: without a quorum nobody can
-/// be told.
-async fn publish(member: &Member, config: &Config) {
-    loop {
-        match member.publish(config).await {
-            Ok(()) => {
-                tracing::info!(
-                    "local-member-id" = %format_args!("{:x}", member.node.member_id()),
-                    "cluster-id" = %format_args!("{:x}", member.node.cluster_id()),
-                    "published local member to cluster through raft"
-                );
-                return;
-            }
-            Err(error) => {
-                tracing::warn!(
-                    "local-member-id" = %format_args!("{:x}", member.node.member_id()), %error,
-                    "failed to publish local member to cluster through raft"
-                );
-                tokio::time::sleep(std::time::Duration::from_millis(100)).await;
-            }
-        }
-    }
-}
-
 async fn stop(member: Member, mut listeners: Listeners, config: &Config, end: End) {
     match end {
-        End::Signal(number) => tracing::info!(signal = signal_name(number), "received signal; shutting down"),
+        End::Signal(number) => tracing::info!(
+            signal = signal_name(number),
+            "received signal; shutting down"
+        ),
         End::Removed => tracing::warn!(
             "data-dir" = %config.data_dir.display(),
             "the member has been permanently removed from the cluster; the data-dir used by this member must be removed"
         ),
     }
     tracing::info!(name = %config.name, "data-dir" = %config.data_dir.display(), "closing etcd server");
-    if end != End::Removed && tokio::time::timeout(HAND_OVER, member.hand_over()).await.is_err() {
+    if end != End::Removed
+        && tokio::time::timeout(HAND_OVER, member.hand_over())
+            .await
+            .is_err()
+    {
         tracing::warn!("nobody has taken leadership over in time");
     }
     listeners.stop_clients().await;
