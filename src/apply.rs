@@ -134,14 +134,13 @@ impl Applier {
                 })
                 .await
             }
-            Step::CreateMember { serial } => {
-                let member = identity::member_name(&cluster.name_any(), *serial);
+            Step::CreateMember { member, serial } => {
                 self.record(cluster, |status| {
                     status.next_serial = status.next_serial.max(serial + 1);
-                    status.member_mut(&member);
+                    status.member_mut(member);
                 })
                 .await?;
-                self.make_member(cluster, observed, &member).await
+                self.make_member(cluster, observed, member).await
             }
             Step::EnsureMember { member } => self.make_member(cluster, observed, member).await,
             Step::BeginBootstrap { bootstrap } => {

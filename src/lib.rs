@@ -20,6 +20,7 @@ pub mod admission;
 pub mod admit;
 pub mod api;
 pub mod apply;
+mod causes;
 pub mod cli;
 pub mod controller;
 pub mod identity;

@@ -64,6 +64,11 @@ pub fn status(
         status.version = Some(version);
     }
     status.image = Some(render::image(cluster, settings));
+    if render::image_of_spec(cluster).is_none() {
+        status
+            .default_image
+            .get_or_insert_with(|| settings.default_image.clone());
+    }
     let asleep = is_asleep(cluster, &roster);
     let made = roster
         .members

@@ -26,9 +26,13 @@ pub struct EtcdClusterStatus {
     /// Version of etcd the cluster runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
-    /// Image the members run; kept when the operator's default changes.
+    /// Image the members are to run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image: Option<String>,
+    /// The operator's default image when the spec first left the choice to it; kept
+    /// when the default changes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub default_image: Option<String>,
     /// Members there are, or 0 when asleep.
     #[serde(default)]
     pub replicas: i32,
@@ -72,6 +76,7 @@ impl Default for EtcdClusterStatus {
             leader: None,
             version: None,
             image: None,
+            default_image: None,
             replicas: 0,
             ready_replicas: 0,
             selector: String::new(),

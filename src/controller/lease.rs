@@ -18,6 +18,8 @@ use kube::{
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{debug, warn};
 
+use crate::causes::causes;
+
 /// How long a Lease holds after it was last renewed.
 const DURATION: Duration = Duration::from_secs(15);
 /// How long a holder tries to renew before it gives up.
@@ -71,7 +73,7 @@ impl Lease {
                     kube::Error::Api(status) if status.is_forbidden() => {
                         return Err(LeaseError::Refused(Box::new(error)));
                     }
-                    _ => warn!(%error, "cannot seek the Lease"),
+                    _ => warn!(error = causes(&error), "cannot seek the Lease"),
                 },
             }
             sleep(RETRY).await;
@@ -128,7 +130,7 @@ impl Lease {
                 Ok(Ok(None)) => renewed = Instant::now(),
                 Ok(Ok(Some(holder))) => return LeaseError::Taken(holder),
                 Ok(Err(error)) => {
-                    warn!(%error, "cannot renew the Lease");
+                    warn!(error = causes(&error), "cannot renew the Lease");
                     last = error.to_string();
                 }
                 Err(elapsed) => last = elapsed.to_string(),

@@ -18,6 +18,7 @@ use tracing::{info, warn};
 use crate::{
     api::{ConditionType, EtcdCluster, EtcdClusterStatus},
     apply::ApplyError,
+    causes::causes,
     observe::{ObserveError, Observer, Source},
     plan::{Plan, Step, plan},
     status::{LAST_ATTEMPT, Outcome, status},
@@ -89,7 +90,7 @@ pub(super) fn error_policy(
     let name = guarded.name_any();
     let conflict = matches!(error, ReconcileError::Status(error) if error.is_transient());
     if !conflict {
-        warn!(%name, %error, "will try again");
+        warn!(%name, error = causes(error), "will try again");
     }
     Action::requeue(if conflict {
         Duration::from_millis(100)
@@ -205,7 +206,7 @@ impl Worker {
                     info!(namespace, name, step, reason = next.reason, %error, "step not done yet");
                 } else {
                     warn!(namespace, name, step, reason = next.reason, %error, "step failed");
-                    let note = format!("{}: {error}", next.reason);
+                    let note = format!("{}: {}", next.reason, causes(&error));
                     self.event(
                         cluster,
                         EventType::Warning,
@@ -216,7 +217,7 @@ impl Worker {
                     .await;
                 }
                 Outcome {
-                    error: Some(error.to_string()),
+                    error: Some(causes(&error)),
                 }
             }
         }

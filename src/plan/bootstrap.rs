@@ -56,13 +56,12 @@ pub(super) fn plan(
     }
     if candidates.len() < wanted {
         let serial = roster.next_serial;
-        return Plan::step(
-            Step::CreateMember { serial },
-            format!(
-                "makes {} of {wanted} members",
-                identity::member_name(roster.cluster, serial)
-            ),
+        let member = identity::member_name(roster.cluster, serial);
+        let reason = format!(
+            "makes {member}, member {} of {wanted}",
+            candidates.len() + 1
         );
+        return Plan::step(Step::CreateMember { member, serial }, reason);
     }
     if let Some(bare) = candidates
         .iter()

@@ -230,9 +230,13 @@ fn grow(
     let Some(candidate) = candidates.first() else {
         let serial = roster.next_serial;
         let name = identity::member_name(roster.cluster, serial);
+        let reason = format!("{voters} members, {wanted} wanted; makes {name}");
         return Plan::step(
-            Step::CreateMember { serial },
-            format!("{voters} members, {wanted} wanted; makes {name}"),
+            Step::CreateMember {
+                member: name,
+                serial,
+            },
+            reason,
         );
     };
     let name = &candidate.name;

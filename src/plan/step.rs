@@ -21,7 +21,9 @@ pub enum Step {
     },
     /// Make a new member's claim and StatefulSet, after its serial was recorded.
     CreateMember {
-        /// Serial of the member; its name follows from it.
+        /// The member.
+        member: String,
+        /// Its serial.
         serial: i64,
     },
     /// Make again the StatefulSet (and a blank member's claim) of a known member.
@@ -173,12 +175,12 @@ impl Step {
             Step::None
             | Step::ApplyShared
             | Step::Adopt { .. }
-            | Step::CreateMember { .. }
             | Step::BeginBootstrap { .. }
             | Step::AbandonBootstrap { .. }
             | Step::SetReplicas { .. } => None,
             Step::MoveLeader { from, .. } => Some(from),
             Step::EnsureMember { member }
+            | Step::CreateMember { member, .. }
             | Step::IssueTicket { member, .. }
             | Step::DiscardCandidate { member }
             | Step::AddMember { member, .. }

@@ -203,6 +203,35 @@ fn o19_a_bad_template_stops_at_one_pod_and_a_revert_mends_it() {
 }
 
 #[test]
+fn o19_a_bad_image_is_reverted_by_taking_it_out_of_the_spec() {
+    let mut world = World::new(3);
+    world.converge();
+    let bad = serde_json::json!({"repository": "nope", "tag": "v1"});
+    world.cluster.spec.image = serde_json::from_value(bad).ok();
+    world.stuck.insert("demo-1".to_owned());
+    for _ in 0..20 {
+        world.settle();
+        world.turn(None);
+    }
+    assert_eq!(
+        world.cluster.status.as_ref().unwrap().image.as_deref(),
+        Some("nope:v1")
+    );
+    world.cluster.spec.image = None;
+    world.stuck.clear();
+    world.converge();
+    world.forms_one_cluster_of(3);
+    let status = world.cluster.status.as_ref().unwrap();
+    assert_eq!(status.image.as_deref(), Some("etcd:v3.7.3"));
+    let pending = status
+        .conditions
+        .iter()
+        .find(|c| c.type_ == "UpdatePending")
+        .unwrap();
+    assert_eq!(pending.status, "False");
+}
+
+#[test]
 fn a_new_operator_restarts_nothing_by_itself() {
     let mut world = World::new(3);
     world.converge();

@@ -76,7 +76,12 @@ pub(super) fn plan(
             format!("the spec has changed; gives {name} its new template"),
         ));
     }
-    let pod = member.pod()?;
+    let Some(pod) = member.pod() else {
+        return Some(Plan::wait(format!(
+            "waits for {name}: {}",
+            member.trouble()
+        )));
+    };
     Some(Plan::step(
         Step::RestartPod {
             member: name.clone(),

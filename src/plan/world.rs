@@ -419,8 +419,10 @@ impl World {
                     }
                 }
             }
-            Step::CreateMember { serial } => {
-                let name = identity::member_name(NAME, serial);
+            Step::CreateMember {
+                member: name,
+                serial,
+            } => {
                 if writes.next() {
                     let status = self.cluster.status.get_or_insert_default();
                     assert!(

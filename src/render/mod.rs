@@ -32,20 +32,20 @@ pub struct Settings {
     pub operator_image: String,
 }
 
-/// The image members run: as the spec says, else as it was resolved before, else
-/// the operator's default.
+/// The image members run: as the spec says, else the operator's default, as it was
+/// when it was first asked for.
 pub fn image(cluster: &EtcdCluster, settings: &Settings) -> String {
     image_of_spec(cluster)
         .or_else(|| {
             cluster
                 .status
                 .as_ref()
-                .and_then(|status| status.image.clone())
+                .and_then(|status| status.default_image.clone())
         })
         .unwrap_or_else(|| settings.default_image.clone())
 }
 
-fn image_of_spec(cluster: &EtcdCluster) -> Option<String> {
+pub(crate) fn image_of_spec(cluster: &EtcdCluster) -> Option<String> {
     cluster
         .spec
         .image

@@ -182,7 +182,7 @@ fn the_image_is_resolved_once() {
     let mut resolved = cluster(json!({}));
     assert_eq!(image(&resolved, &settings()), "example.com/etcd-core:1");
     resolved.status = Some(crate::api::EtcdClusterStatus {
-        image: Some("example.com/etcd-core:0".to_owned()),
+        default_image: Some("example.com/etcd-core:0".to_owned()),
         ..Default::default()
     });
     assert_eq!(image(&resolved, &settings()), "example.com/etcd-core:0");
