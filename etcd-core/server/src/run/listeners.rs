@@ -200,9 +200,15 @@ impl Listeners {
         self.client_limits.finish(GRACE).await;
     }
 
+    /// Takes no more members' connections: one that came to a member which is
+    /// ending would be told that nobody knows it.
+    pub(super) fn refuse_peers(&mut self) {
+        self.peers.clear();
+        self.peer_limits.stop.cancel();
+    }
+
     /// Sends members away.
     pub(super) async fn stop_peers(&mut self) {
-        self.peers.clear();
         self.peer_limits.finish(GRACE).await;
     }
 }

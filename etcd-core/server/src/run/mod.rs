@@ -248,6 +248,7 @@ async fn stop(member: Member, mut listeners: Listeners, config: &Config, end: En
         tracing::warn!("nobody has taken leadership over in time");
     }
     listeners.stop_clients().await;
+    listeners.refuse_peers();
     let node: Node = member.node.clone();
     tokio::task::block_in_place(|| member.stop());
     drop(node);
