@@ -129,6 +129,7 @@ pub async fn run<S: AsRef<OsStr>>(
 ) -> Result<Output> {
     let mut command = Command::new(program);
     command
+        .env_remove("ETCD_BIN")
         .args(args)
         .envs(env.iter().copied())
         .current_dir(folder);

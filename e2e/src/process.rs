@@ -129,6 +129,12 @@ impl Process {
         let folder = self.scratch.path().to_owned();
         let env = self.options.env.clone();
         self.child = Some(crate::spawner::spawn(&program, move |command| {
+            // What is meant for this library, or for another etcd, is not meant for this server.
+            for (name, _) in std::env::vars_os() {
+                if name.as_encoded_bytes().starts_with(b"ETCD") {
+                    command.env_remove(name);
+                }
+            }
             command
                 .args(arguments)
                 .envs(env)

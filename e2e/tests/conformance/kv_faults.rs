@@ -124,13 +124,13 @@ async fn b036_ranges_in_flight_at_stop() {
     server.stop(Duration::from_secs(15)).await.unwrap();
     for reader in readers {
         let status = reader.await.unwrap();
-        assert!(
-            matches!(
-                status.code(),
-                Code::Unavailable | Code::Cancelled | Code::Unknown
-            ),
-            "{status:?}"
+        let told = matches!(
+            status.code(),
+            Code::Unavailable | Code::Cancelled | Code::Unknown
         );
+        // tonic's way to say that the server closed the connection in order, before it began with the request.
+        let unbegun = status.code() == Code::Internal && format!("{status:?}").contains("NO_ERROR");
+        assert!(told || unbegun, "{status:?}");
     }
     let log = server.log();
     assert!(!log.contains("panic"), "{log}");

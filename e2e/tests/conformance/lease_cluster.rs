@@ -198,10 +198,9 @@ async fn b082_forwarding_that_gets_no_answer() {
         Err(status) => Err(status),
     };
     let status = answer.unwrap_err();
-    assert!(
-        matches!(status.code(), Code::Cancelled | Code::DeadlineExceeded),
-        "{status:?}"
-    );
+    // Whichever of the two deadlines is noticed first.
+    let told = matches!(status.code(), Code::Cancelled | Code::DeadlineExceeded);
+    assert!(told || TIMEOUT.matches(&status), "{status:?}");
     // The server gives up first: 5 s and two election timeouts.
     let status = tokio::time::timeout(Duration::from_secs(20), follower.keep_alive(lease))
         .await
