@@ -12,6 +12,7 @@ use crate::{
 use super::{
     Plan, Roster, StalledReason, Step,
     roster::{Member, quorum},
+    update,
 };
 
 /// How long pods that wait let the others catch up before a quorum starts without
@@ -32,6 +33,9 @@ pub(super) fn plan(
         return plan;
     }
     if let Some(plan) = clear_away(cluster, roster) {
+        return plan;
+    }
+    if let Some(plan) = update::refresh(cluster, roster, settings) {
         return plan;
     }
     if let Some(bootstrap) = bootstrap.filter(|record| !given_up(roster, record)) {
@@ -77,7 +81,7 @@ pub(super) fn plan(
     if let Some(stalled) = version_mismatch(cluster, &candidates) {
         return stalled;
     }
-    begin(cluster, roster, &candidates, settings, now)
+    begin(cluster, roster, &candidates, now)
 }
 
 /// Volumes or members of a cluster that has formed before are taken over, never
@@ -265,7 +269,6 @@ fn begin(
     cluster: &EtcdCluster,
     roster: &Roster<'_>,
     candidates: &[&Member<'_>],
-    _settings: &Settings,
     now: Timestamp,
 ) -> Plan {
     let waiting: Vec<&&Member<'_>> = candidates.iter().filter(|member| member.waits()).collect();

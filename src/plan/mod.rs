@@ -184,7 +184,8 @@ pub fn plan(
                 Some(bootstrap::plan(cluster, &roster, settings, now))
             }
         })
-        .or_else(|| objects::members(cluster, &roster, settings))
+        .or_else(|| objects::members(cluster, &roster))
+        .or_else(|| update::refresh(cluster, &roster, settings))
         .or_else(|| membership::plan(cluster, &roster, now))
         .or_else(|| update::plan(cluster, &roster, settings, &pod_spec))
         .or_else(|| objects::grow_claim(cluster, &roster))

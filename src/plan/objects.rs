@@ -4,7 +4,7 @@
 use crate::{
     api::{EtcdCluster, Quantity, RetentionPolicy},
     observe::Observed,
-    render::{self, Settings},
+    render,
 };
 
 use super::{Plan, Roster, Step, bootstrap, roster::Member};
@@ -21,11 +21,7 @@ pub(super) fn shared(
 }
 
 /// What members' objects lack, once the cluster has formed.
-pub(super) fn members(
-    cluster: &EtcdCluster,
-    roster: &Roster<'_>,
-    _settings: &Settings,
-) -> Option<Plan> {
+pub(super) fn members(cluster: &EtcdCluster, roster: &Roster<'_>) -> Option<Plan> {
     let record = cluster
         .status
         .as_ref()

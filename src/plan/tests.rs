@@ -232,6 +232,39 @@ fn o19_a_bad_image_is_reverted_by_taking_it_out_of_the_spec() {
 }
 
 #[test]
+fn o19_an_image_that_never_started_is_mended_by_the_spec() {
+    let mut world = World::new(3);
+    world
+        .stuck
+        .extend(["demo-0", "demo-1", "demo-2"].map(str::to_owned));
+    for _ in 0..20 {
+        world.settle();
+        world.turn(None);
+    }
+    world.stuck.clear();
+    world.cluster.spec.image =
+        serde_json::from_value(serde_json::json!({"repository": "etcd", "tag": "v2"})).ok();
+    world.converge();
+    world.forms_one_cluster_of(3);
+    // And a whole cluster that cannot start comes back the same way, without a quorum.
+    world
+        .stuck
+        .extend(["demo-0", "demo-1", "demo-2"].map(str::to_owned));
+    (0..3).for_each(|_| world.kill_pod(0));
+    world.settle();
+    world.kill_pod(1);
+    for _ in 0..5 {
+        world.settle();
+        world.turn(None);
+    }
+    assert!(!world.has_quorum());
+    world.stuck.clear();
+    world.cluster.spec.options.snapshot_count = Some(7);
+    world.converge();
+    world.forms_one_cluster_of(3);
+}
+
+#[test]
 fn a_new_operator_restarts_nothing_by_itself() {
     let mut world = World::new(3);
     world.converge();

@@ -96,6 +96,53 @@ pub(super) fn plan(
     ))
 }
 
+/// New templates for members that run nothing anyway: candidates, and pods that
+/// Kubernetes itself says it cannot start. So a wrong image or a node selector that
+/// fits no node is mended by mending the spec, quorum or not.
+pub(super) fn refresh(
+    cluster: &EtcdCluster,
+    roster: &Roster<'_>,
+    settings: &Settings,
+) -> Option<Plan> {
+    roster
+        .members
+        .iter()
+        .filter(|member| !member.removed)
+        .filter(|member| member.is_candidate() || is_stuck(member))
+        .find_map(|member| {
+            let name = &member.name;
+            let set = member
+                .objects
+                .stateful_set
+                .as_ref()
+                .filter(|set| !set.deleting)?;
+            if set.template != render::template_digest(cluster, name, settings) {
+                return Some(Plan::step(
+                    Step::UpdateMember {
+                        member: name.clone(),
+                    },
+                    format!("{name} does not run; gives it its new template"),
+                ));
+            }
+            let pod = member.pod().filter(|pod| pod.template != set.template)?;
+            Some(Plan::step(
+                Step::RestartPod {
+                    member: name.clone(),
+                    pod_uid: pod.uid.clone(),
+                    resource_version: pod.resource_version.clone(),
+                },
+                format!("{name} does not run; starts it with its new template"),
+            ))
+        })
+}
+
+/// Whether Kubernetes says the pod does not run, and nothing says that it does.
+fn is_stuck(member: &Member<'_>) -> bool {
+    member
+        .pod()
+        .is_some_and(|pod| pod.trouble.is_some() && !pod.ready && pod.etcd.is_none())
+}
+
 /// Whether the spec asks for a template that the member's pod does not have.
 fn out_of_date(member: &Member<'_>, pod_spec: &str) -> bool {
     let Some(set) = &member.objects.stateful_set else {
