@@ -6,6 +6,14 @@ use anyhow::{Result, bail, ensure};
 
 use crate::stock;
 
+/// Where below the target folder builds of our server may be.
+const PROFILES: [&str; 4] = [
+    "release",
+    "debug",
+    "x86_64-unknown-linux-gnu/release",
+    "aarch64-unknown-linux-gnu/release",
+];
+
 /// Our server or the stock one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Target {
@@ -52,7 +60,7 @@ impl std::fmt::Display for Target {
 }
 
 fn ours() -> Result<PathBuf> {
-    if let Some(path) = std::env::var_os("ETCD_BIN") {
+    if let Some(path) = std::env::var_os("ETCD_BIN").filter(|path| !path.is_empty()) {
         let path = PathBuf::from(path);
         ensure!(path.is_file(), "ETCD_BIN={} is no file", path.display());
         return Ok(path);
@@ -62,7 +70,7 @@ fn ours() -> Result<PathBuf> {
     folders.extend(std::env::var_os("CARGO_TARGET_DIR").map(PathBuf::from));
     let newest = folders
         .iter()
-        .flat_map(|dir| ["release", "debug"].map(|profile| dir.join(profile).join("etcd")))
+        .flat_map(|dir| PROFILES.map(|profile| dir.join(profile).join("etcd")))
         .filter_map(|path| Some((path.metadata().ok()?.modified().ok()?, path)))
         .max();
     match newest {

@@ -261,6 +261,8 @@ async fn etcdctl_compaction_defrag_alarm() {
 #[tokio::test]
 async fn etcdctl_endpoint_status() {
     let (server, etcdctl) = one().await;
+    settled(&server).await;
+    etcdctl.run(&["put", "a", "1"]).await.unwrap();
     let status = json(
         &etcdctl
             .run(&["endpoint", "status", "-w", "json"])

@@ -30,7 +30,7 @@ pub(crate) struct Pair {
 
 /// Our binary: as given, or the release build.
 pub(crate) fn ours(given: Option<PathBuf>) -> Result<PathBuf> {
-    let path = match given {
+    let path = match given.filter(|path| !path.as_os_str().is_empty()) {
         Some(path) => path,
         None => std::env::var_os("CARGO_TARGET_DIR")
             .map_or_else(
