@@ -144,6 +144,21 @@ impl Raft {
         self.leader
     }
 
+    /// Index up to which the log is committed, as far as this member knows.
+    pub fn committed(&self) -> u64 {
+        self.log.committed()
+    }
+
+    /// Index of the last entry.
+    pub fn last_index(&self) -> u64 {
+        self.log.last_index()
+    }
+
+    /// Whether this member is a voter and there is no other.
+    pub fn is_only_voter(&self) -> bool {
+        self.membership.is_only_voter(self.id())
+    }
+
     /// The term of the entry at `index`; none where the log in memory does not reach.
     pub fn term_of(&self, index: u64) -> Option<u64> {
         self.log.term(index)

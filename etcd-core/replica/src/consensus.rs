@@ -116,6 +116,23 @@ pub enum Rejection {
     TermOver,
 }
 
+/// Where a member stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// The leader's ID; 0 if none is known.
+    pub leader: u64,
+    /// The term.
+    pub term: u64,
+    /// Whether this member leads the term.
+    pub is_leader: bool,
+    /// Whether it is a voter and there is no other.
+    pub is_only_voter: bool,
+    /// Index up to which the log is committed.
+    pub commit: u64,
+    /// Index of the log's last entry.
+    pub last_index: u64,
+}
+
 /// One member's consensus.
 pub struct Consensus {
     raft: Raft,
@@ -135,6 +152,18 @@ impl Consensus {
     /// Raft's view of itself.
     pub fn status(&self) -> Status {
         self.raft.status()
+    }
+
+    /// The part of [`Consensus::status`] that costs nothing.
+    pub fn standing(&self) -> Standing {
+        Standing {
+            leader: self.raft.leader(),
+            term: self.raft.term(),
+            is_leader: self.raft.is_leader(),
+            is_only_voter: self.raft.is_only_voter(),
+            commit: self.raft.committed(),
+            last_index: self.raft.last_index(),
+        }
     }
 
     /// Whether a follower needs a snapshot that is newer than the last checkpoint.

@@ -37,7 +37,7 @@ pub use applier::{Applied, Applier, ApplierConfig, ApplyError, ApplyFault, Outco
 pub use archive::{Part, SegmentArchive};
 pub use capture::Capture;
 pub use checkpoint::{Checkpoint, checkpoint, store_directory};
-pub use consensus::{Consensus, Effects, Input, Persist, Rejection};
+pub use consensus::{Consensus, Effects, Input, Persist, Rejection, Standing};
 pub use error::{OpenError, StoreError};
 pub use identity::{cluster_id, member_id};
 pub use image::{ImageError, ImageSource};

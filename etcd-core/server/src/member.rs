@@ -231,6 +231,7 @@ fn node_config(config: &Config, observer: Option<Arc<dyn Observer>>) -> NodeConf
         max_request_bytes: config.max_request_bytes,
         max_learners: config.max_learners,
         warning_apply_duration: config.warning_apply_duration,
+        lease_checkpoint: config.features.enabled("LeaseCheckpoint"),
         force_new_cluster: config.force_new_cluster,
         unsafe_no_fsync: config.unsafe_no_fsync,
         observer,

@@ -28,6 +28,7 @@ fn config(directory: &Path) -> NodeConfig {
         max_request_bytes: 1 << 20,
         max_learners: 1,
         warning_apply_duration: Duration::from_secs(1),
+        lease_checkpoint: false,
         force_new_cluster: false,
         unsafe_no_fsync: false,
         observer: None,

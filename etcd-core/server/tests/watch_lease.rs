@@ -163,6 +163,8 @@ fn open(directory: &Path) -> Node {
         max_request_bytes: 3 << 19,
         max_learners: 1,
         warning_apply_duration: Duration::from_secs(1),
+        lease_checkpoint: false,
+        force_new_cluster: false,
         unsafe_no_fsync: true,
         observer: None,
     };

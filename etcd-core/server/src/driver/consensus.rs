@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use etcd_proto::raftpb::{Message, MessageType};
-use etcd_raft::{ProposeError, ReadState, Role as RaftRole};
+use etcd_raft::{ProposeError, ReadState};
 use etcd_replica::{Consensus, Effects, Input, Rejection};
 
 use super::apply::ApplyTask;
@@ -91,15 +91,18 @@ impl ConsensusThread {
                 // scheduled must not conclude that the leader was silent.
                 next_tick = now + self.tick;
                 self.retry_parked(&mut inputs);
+                if self.is_alone_without_leader() {
+                    // There is nobody to wait for, and nobody to disturb.
+                    inputs.push(Input::Campaign);
+                }
+                if self.consensus.standing().is_leader {
+                    self.shared.set_progress(self.consensus.status().progress);
+                }
                 if self.consensus.wants_snapshot() {
                     let _stopping = self.outlets.apply.send(ApplyTask::Checkpoint);
                 }
             }
             self.begin_read(now, &mut inputs);
-            if self.is_alone_without_leader() {
-                // There is nobody to wait for, and nobody to disturb.
-                inputs.push(Input::Campaign);
-            }
             let effects = self.consensus.step(inputs);
             self.carry_out(effects);
         }
@@ -107,8 +110,8 @@ impl ConsensusThread {
     }
 
     fn is_alone_without_leader(&self) -> bool {
-        let status = self.consensus.status();
-        status.leader == 0 && status.conf_state.voters == [self.shared.member_id]
+        let standing = self.consensus.standing();
+        standing.leader == 0 && standing.is_only_voter
     }
 
     fn retry_parked(&mut self, inputs: &mut Vec<Input>) {
@@ -199,21 +202,16 @@ impl ConsensusThread {
     }
 
     fn publish_role(&mut self) {
-        let status = self.consensus.status();
-        let is_leader = status.role == RaftRole::Leader;
+        let standing = self.consensus.standing();
         let now = Leadership {
-            leader: status.leader,
-            term: status.term,
-            is_leader,
+            leader: standing.leader,
+            term: standing.term,
+            is_leader: standing.is_leader,
         };
         let role = &self.shared.role;
-        role.set_progress(status.commit, status.last_index);
-        let alone =
-            is_leader && status.conf_state.voters.len() == 1 && self.shared.has_begun(status.term);
-        role.set_reads_alone(alone);
-        if is_leader {
-            self.shared.set_progress(status.progress);
-        }
+        role.set_progress(standing.commit, standing.last_index);
+        let alone = standing.is_leader && standing.is_only_voter;
+        role.set_reads_alone(alone && self.shared.has_begun(standing.term));
         let before = role.now();
         if role.publish(now) && now.leader != 0 {
             tracing::info!(

@@ -12,6 +12,8 @@ use super::node::Node;
 
 /// How often the leader looks for leases that have run out.
 const EXPIRY_INTERVAL: Duration = Duration::from_millis(500);
+/// Leases checkpointed at one look.
+const CHECKPOINTS_MAX: usize = 1000;
 /// Leases ended at one look.
 const EXPIRED_MAX: usize = 500;
 /// How long a keep-alive on an expired lease waits between two looks.
@@ -108,11 +110,36 @@ impl Node {
                 .lessor
                 .lock()
                 .expired(self.shared.now_ms(), EXPIRED_MAX);
+            self.checkpoint_leases(role.term);
             for id in expired {
                 let node = self.clone();
                 tokio::spawn(async move { node.revoke_expired(id, role.term).await });
             }
         }
+    }
+
+    /// Has the members agree on what is left of long leases, so that a new leader
+    /// does not give them their full time again.
+    fn checkpoint_leases(&self, term: u64) {
+        let checkpoints = self
+            .shared
+            .lessor
+            .lock()
+            .due_checkpoints(self.shared.now_ms(), CHECKPOINTS_MAX);
+        if checkpoints.is_empty() {
+            return;
+        }
+        let request = InternalRaftRequest {
+            lease_checkpoint: Some(LeaseCheckpointRequest { checkpoints }),
+            ..InternalRaftRequest::default()
+        };
+        let node = self.clone();
+        tokio::spawn(async move {
+            if let Err(error) = node.propose_in(request, Some(term)).await {
+                // They are due again at the next interval.
+                tracing::warn!(%error, "failed to checkpoint leases");
+            }
+        });
     }
 
     async fn revoke_expired(&self, id: i64, term: u64) {

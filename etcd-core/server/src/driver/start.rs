@@ -53,6 +53,8 @@ pub struct NodeConfig {
     pub max_learners: usize,
     /// Applications that take longer are logged.
     pub warning_apply_duration: Duration,
+    /// Agree on what is left of long leases every five minutes.
+    pub lease_checkpoint: bool,
     /// Go on alone, whatever other members there were.
     pub force_new_cluster: bool,
     /// Never sync the log.
@@ -77,6 +79,8 @@ pub enum StartError {
     },
 }
 
+/// etcd's interval between checkpoints of a lease.
+const LEASE_CHECKPOINT_MS: u64 = 5 * 60 * 1000;
 /// Bytes of the ring at which a checkpoint begins.
 const RING_CHECKPOINT_BYTES: usize = 16 << 20;
 /// Bytes of the ring at which the applier waits for the checkpoint.
@@ -264,6 +268,7 @@ fn applier_config(config: &NodeConfig, member_id: u64) -> ApplierConfig {
         quota_bytes: config.quota_bytes,
         lease: LeaseConfig {
             min_ttl: min_ttl_seconds(config.election_timeout.as_millis() as u64),
+            checkpoint_interval_ms: config.lease_checkpoint.then_some(LEASE_CHECKPOINT_MS),
             ..LeaseConfig::default()
         },
     }
