@@ -70,6 +70,6 @@ pub enum Found {
     Empty,
     /// A ticket was used in this pod, and yet there is no log.
     Spent,
-    /// The disk could not be read.
+    /// The disk could not be read, or takes no files.
     Unknown,
 }

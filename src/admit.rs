@@ -209,8 +209,12 @@ fn examine(admission: &Admission, program: &str) -> Option<Report> {
         let message = "its ticket was used, and yet there is no log".to_owned();
         return Some(report(found, None, Some(message)));
     }
-    let fit = writable(&admission.data_dir).and_then(|()| version(program));
-    Some(match fit {
+    // A volume that takes no files may be no volume at all, but what lies under one
+    // that was not mounted: nothing is said about the data.
+    if let Err(message) = writable(&admission.data_dir) {
+        return Some(report(Found::Unknown, None, Some(message)));
+    }
+    Some(match version(program) {
         Ok(version) => report(found, Some(version), None),
         Err(message) => report(found, None, Some(message)),
     })

@@ -8,7 +8,7 @@ use etcd_operator::{cli::crd_yaml, controller::rules};
 fn same(path: &str, wanted: &str) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
     if std::env::var_os("UPDATE").is_some() {
-        fs::write(&path, wanted).unwrap();
+        fs::write(&path, wanted).expect("a writable work tree");
     }
     let found = fs::read_to_string(&path).unwrap_or_default();
     assert!(

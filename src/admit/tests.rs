@@ -49,6 +49,26 @@ fn o08_an_empty_disk_never_starts_by_itself() {
 }
 
 #[test]
+fn o36_a_volume_that_cannot_be_used_is_not_called_empty() {
+    let dir = tempfile::tempdir().unwrap();
+    let admission = |data_dir: &Path| Admission {
+        data_dir: data_dir.to_owned(),
+        state_dir: dir.path().to_owned(),
+        ticket_file: dir.path().join("ticket"),
+        pod_uid: "u".to_owned(),
+        port: 0,
+        command: Vec::new(),
+    };
+    // The parent of the data directory is a file: neither readable nor writable.
+    fs::write(dir.path().join("file"), b"").unwrap();
+    let report = examine(&admission(&dir.path().join("file/data")), "true").unwrap();
+    assert_eq!((report.found, report.version), (Found::Unknown, None));
+    assert!(report.message.is_some());
+    let report = examine(&admission(&dir.path().join("data")), "true").unwrap();
+    assert_eq!(report.found, Found::Empty);
+}
+
+#[test]
 fn o10_a_ticket_of_another_pod_is_refused() {
     let text = serde_json::to_string(&paper("one")).unwrap();
     assert_eq!(read_ticket(&text, "one"), Ok(Some(paper("one"))));

@@ -682,21 +682,22 @@ impl World {
         let roster = super::Roster::new(&self.cluster, &observed);
         let known = roster.get(name).unwrap();
         let (voter, id, serving) = (known.is_voter(), known.id, known.is_serving());
-        if writes.next() {
-            if let Some(set) = self.sets.get_mut(name) {
-                set.voter = voter;
-            }
+        if writes.next()
+            && let Some(set) = self.sets.get_mut(name)
+        {
+            set.voter = voter;
         }
-        if writes.next() {
-            if let Some(pod) = self.pods.get_mut(name) {
-                pod.voter = voter;
-            }
+        if writes.next()
+            && let Some(pod) = self.pods.get_mut(name)
+        {
+            pod.voter = voter;
         }
         let cluster = self.formed.first().copied();
-        if serving && writes.next() {
-            if let Some(claim) = self.claims.get_mut(name) {
-                claim.ids = cluster.zip(id);
-            }
+        if serving
+            && writes.next()
+            && let Some(claim) = self.claims.get_mut(name)
+        {
+            claim.ids = cluster.zip(id);
         }
     }
 
