@@ -484,3 +484,27 @@ Usage:
     Start a server from a YAML file; other flags and the environment are ignored.
     Durations in it are integers, in nanoseconds.
 ";
+
+/// The flags as a table in Markdown, for `docs/compatibility.md`.
+pub fn markdown() -> std::string::String {
+    let mut text = "|flag|default|support|\n|-|-|-|\n".to_owned();
+    for flag in FLAGS {
+        let support = match flag.support {
+            Support::Works => "works",
+            Support::Accepted(why) => &format!("accepted, no effect: {why}"),
+            Support::Missing => "not implemented: any value but the default is refused",
+        };
+        let default = flag.default.replace('|', "\\|");
+        text.push_str(&format!("|{}|{default}|{support}|\n", flag.name));
+    }
+    for (alias, target) in ALIASES {
+        text.push_str(&format!("|{alias}||same as {target}|\n"));
+    }
+    for (alias, gate) in GATE_ALIASES {
+        text.push_str(&format!("|{alias}||same as feature gate {gate}|\n"));
+    }
+    for ignored in IGNORED {
+        text.push_str(&format!("|{ignored}||accepted and ignored, as in etcd|\n"));
+    }
+    text
+}

@@ -312,6 +312,14 @@ fn every_old_name_leads_somewhere() {
 }
 
 #[test]
+fn every_flag_is_in_the_table() {
+    let table = flag::markdown();
+    for name in flag::names() {
+        assert!(table.contains(&format!("\n|{name}|")), "{name}");
+    }
+}
+
+#[test]
 fn every_default_fits_its_flag() {
     for flag in flag::FLAGS {
         let list = matches!(flag.kind, flag::Kind::SelectiveList(_));

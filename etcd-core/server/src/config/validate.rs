@@ -569,10 +569,11 @@ fn check_certificates(
     [peers, clients, http, metrics]: [&Vec<Url>; 4],
 ) -> Result<(), ValidateError> {
     let secure = |urls: &[Url]| urls.iter().find(|url| url.scheme.is_secure()).cloned();
-    if peer.is_empty() && !peer.auto {
-        if let Some(url) = secure(peers) {
-            return Err(ValidateError::PeerCertMissing(url.address()));
-        }
+    if peer.is_empty()
+        && !peer.auto
+        && let Some(url) = secure(peers)
+    {
+        return Err(ValidateError::PeerCertMissing(url.address()));
     }
     if client.is_empty() && !client.auto {
         if let Some(url) = secure(clients).or_else(|| secure(http)) {

@@ -52,7 +52,7 @@ impl<H: MemberHealth> HttpService<H> {
         self.common()
             .route(
                 "/version",
-                any(move |method| version(method, member.clone())),
+                any(move |method| std::future::ready(version(method, &*member))),
             )
             .route("/debug/vars", any(vars))
             .merge(more)
@@ -68,7 +68,7 @@ impl<H: MemberHealth> HttpService<H> {
         let member = self.member.clone();
         Router::new().route(
             "/version",
-            any(move |method| version(method, member.clone())),
+            any(move |method| std::future::ready(version(method, &*member))),
         )
     }
 
@@ -117,7 +117,7 @@ impl<H: MemberHealth> HttpService<H> {
     }
 }
 
-async fn version<H: MemberHealth>(method: Method, member: Arc<H>) -> Response {
+fn version<H: MemberHealth>(method: Method, member: &H) -> Response {
     if method != Method::GET {
         return method_not_allowed();
     }

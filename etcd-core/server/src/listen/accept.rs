@@ -172,11 +172,11 @@ async fn handshake(
         .peer_certificates()
         .and_then(|certs| certs.first())
         .cloned();
-    if let (true, Some(leaf), Some(address)) = (security.check_address, &leaf, address) {
-        if let Err(error) = check_address(leaf, address).await {
-            tracing::warn!("remote-addr" = %remote, %error, "rejected connection on {endpoint} endpoint");
-            return None;
-        }
+    if let (true, Some(leaf), Some(address)) = (security.check_address, &leaf, address)
+        && let Err(error) = check_address(leaf, address).await
+    {
+        tracing::warn!("remote-addr" = %remote, %error, "rejected connection on {endpoint} endpoint");
+        return None;
     }
     let name = leaf.and_then(|leaf| {
         let (_, cert) = X509Certificate::from_der(&leaf).ok()?;

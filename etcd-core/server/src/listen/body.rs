@@ -93,19 +93,16 @@ impl<B: Body<Data = Bytes> + Unpin> Body for RequestBody<B> {
     ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
         let this = self.get_mut();
         let polled = Pin::new(&mut this.inner).poll_frame(cx);
-        if let Poll::Ready(Some(Ok(frame))) = &polled {
-            if let Some(data) = frame.data_ref() {
-                let (messages, bytes) = this.counter.feed(data);
-                this.call
-                    .metrics
-                    .network
-                    .client_grpc_received_bytes
-                    .add(bytes);
-                if messages > 0 {
-                    if let Some(method) = this.call.method() {
-                        method.received(messages);
-                    }
-                }
+        if let Poll::Ready(Some(Ok(frame))) = &polled
+            && let Some(data) = frame.data_ref()
+        {
+            let (messages, bytes) = this.counter.feed(data);
+            let metrics = &this.call.metrics;
+            metrics.network.client_grpc_received_bytes.add(bytes);
+            if messages > 0
+                && let Some(method) = this.call.method()
+            {
+                method.received(messages);
             }
         }
         polled
@@ -211,10 +208,10 @@ impl Body for ResponseBody {
                     if let Some(data) = frame.data_ref() {
                         let (messages, bytes) = body.counter.feed(data.chunk());
                         body.call.metrics.network.client_grpc_sent_bytes.add(bytes);
-                        if messages > 0 {
-                            if let Some(method) = body.call.method() {
-                                method.sent(messages);
-                            }
+                        if messages > 0
+                            && let Some(method) = body.call.method()
+                        {
+                            method.sent(messages);
                         }
                     } else if let Some(trailers) = frame.trailers_ref() {
                         body.end(trailers);

@@ -108,8 +108,7 @@ mod tests {
         let memory = Arc::new(Mutex::new(Vec::new()));
         let layer = EtcdLayer::new(level, format, Sink::memory(memory.clone()));
         tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), run);
-        let lines = memory.lock().clone();
-        lines
+        std::mem::take(&mut *memory.lock())
     }
 
     #[test]

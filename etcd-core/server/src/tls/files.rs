@@ -98,10 +98,10 @@ impl KeyPairFiles {
     pub fn current(&self) -> Result<Arc<CertifiedKey>, FilesError> {
         let stamps = [stamp(&self.cert)?, stamp(&self.key)?];
         let mut cached = self.cached.lock();
-        if let Some((seen, pair)) = &*cached {
-            if *seen == stamps {
-                return Ok(pair.clone());
-            }
+        if let Some((seen, pair)) = &*cached
+            && *seen == stamps
+        {
+            return Ok(pair.clone());
         }
         let certs = certificates(&self.cert)?;
         let key = PrivateKeyDer::from_pem_file(&self.key).map_err(|_| FilesError::Empty {

@@ -9,10 +9,10 @@ use tokio::net::UdpSocket;
 /// The name that DNS has for an address, if it has one. The hosts file comes
 /// first, as it does for names.
 pub(super) async fn lookup(address: IpAddr) -> Option<String> {
-    if let Ok(hosts) = tokio::fs::read_to_string("/etc/hosts").await {
-        if let Some(name) = in_hosts(&hosts, address) {
-            return Some(name);
-        }
+    if let Ok(hosts) = tokio::fs::read_to_string("/etc/hosts").await
+        && let Some(name) = in_hosts(&hosts, address)
+    {
+        return Some(name);
     }
     let resolver = tokio::fs::read_to_string("/etc/resolv.conf").await.ok()?;
     for server in nameservers(&resolver) {

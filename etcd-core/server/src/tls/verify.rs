@@ -44,7 +44,7 @@ impl Demands {
         }
         let (_, cert) = X509Certificate::from_der(leaf).map_err(|error| error.to_string())?;
         let cn = common_name(&cert).unwrap_or_default();
-        let cn_ok = self.cns.is_empty() || self.cns.iter().any(|allowed| *allowed == cn);
+        let cn_ok = self.cns.is_empty() || self.cns.contains(&cn);
         let host_ok = self.hostnames.is_empty()
             || self
                 .hostnames
@@ -124,21 +124,19 @@ pub async fn check_address(leaf: &CertificateDer<'_>, remote: IpAddr) -> Result<
         names.iter().partition(|name| name.starts_with("*."));
     for name in plain {
         // A name that does not resolve does not match.
-        if let Ok(mut found) = tokio::net::lookup_host((name.as_str(), 0)).await {
-            if found.any(|address| address.ip().to_canonical() == remote) {
-                return Ok(());
-            }
+        if let Ok(mut found) = tokio::net::lookup_host((name.as_str(), 0)).await
+            && found.any(|address| address.ip().to_canonical() == remote)
+        {
+            return Ok(());
         }
     }
-    if !wildcards.is_empty() {
-        if let Some(reverse) = super::reverse::lookup(remote).await {
-            let reverse = reverse.trim_end_matches('.');
-            if wildcards
-                .iter()
-                .any(|wildcard| reverse.ends_with(&wildcard[1..]))
-            {
-                return Ok(());
-            }
+    if !wildcards.is_empty()
+        && let Some(reverse) = super::reverse::lookup(remote).await
+    {
+        let reverse = reverse.trim_end_matches('.');
+        let fits = |wildcard: &&String| reverse.ends_with(&wildcard[1..]);
+        if wildcards.iter().any(fits) {
+            return Ok(());
         }
     }
     Err(format!(
