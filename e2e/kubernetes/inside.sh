@@ -33,6 +33,14 @@ network() {
   mount --bind "$S/volumes" /tmp/hostpath_pv
 }
 
+# The provisioner makes volumes that only root may write, and host paths know no fsGroup, as real volumes do.
+open_volumes() {
+  local volume
+  while sleep 0.2; do
+    for volume in volumes/*/; do [ ! -d "$volume" ] || [ -k "$volume" ] || chmod 1777 "$volume"; done
+  done
+}
+
 pki() {
   local ec=(-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes)
   openssl req -x509 "${ec[@]}" -keyout pki/ca.key -out pki/ca.crt -subj /CN=ca -days 365 2> /dev/null
@@ -113,6 +121,7 @@ nodes() {
 }
 
 network
+open_volumes &
 pki
 control_plane
 for i in $(seq "$NODES"); do until_true 120 "node-$i registers" "log/node-$i-kubelet.log" kubectl get node "node-$i"; done
