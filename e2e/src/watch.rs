@@ -29,7 +29,7 @@ pub struct Watch {
 /// send, so the stream is opened when something is first expected of it.
 enum Responses {
     Opening(BoxFuture<'static, Answer<Streaming<WatchResponse>>>),
-    Open(Streaming<WatchResponse>),
+    Open(Box<Streaming<WatchResponse>>),
     Failed(Status),
 }
 
@@ -39,7 +39,7 @@ impl Responses {
             match self {
                 Responses::Opening(call) => {
                     *self = match call.await {
-                        Ok(stream) => Responses::Open(stream),
+                        Ok(stream) => Responses::Open(Box::new(stream)),
                         Err(status) => Responses::Failed(status),
                     }
                 }

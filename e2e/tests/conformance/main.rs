@@ -7,6 +7,8 @@
 //! A test has its server for itself while it runs; servers that were not bent go
 //! back to a pool, so that only few are started.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod cluster;
 mod kv_delete_compact;
 mod kv_faults;

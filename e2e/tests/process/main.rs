@@ -4,6 +4,8 @@
 //! `TARGET` chooses the server as in the conformance suite. `E2E_SECONDS` is how
 //! long members are killed under load (default 20).
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod bad_input;
 mod crash;
 mod etcdctl;

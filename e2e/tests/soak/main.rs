@@ -1,5 +1,7 @@
 //! What takes minutes by its nature: `make soak` runs it, `make test` does not.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::time::{Duration, Instant};
 
 use etcd_e2e::cluster::AGREES_WITHIN;
