@@ -59,8 +59,8 @@ conformance: ## behaviours over a socket, on TARGET=ours or TARGET=stock
 sim: ## the simulation with SEEDS=n seeds
 	cargo run --locked --release -p etcd-sim -- --seeds $(SEEDS)
 
-bench: build stock ## our server and stock etcd side by side
-	ETCD_BIN=$(PRODUCT)/etcd cargo run --locked --release -p etcd-e2e --bin bench
+bench: build stock ## our server and stock etcd side by side; ARGS=--quick for a first look
+	ETCD_BIN=$(PRODUCT)/etcd cargo run --locked --release -p etcd-e2e --bin bench -- $(ARGS)
 
 soak: build stock ## what takes minutes by its nature
 	ETCD_BIN=$(PRODUCT)/etcd cargo test --locked -p etcd-e2e --test soak
