@@ -45,6 +45,9 @@ pub enum ObserveError {
         /// How it failed.
         source: Box<kube::Error>,
     },
+    /// The watches have ended: the operator is stopping.
+    #[error("the watches have ended")]
+    Stopped,
 }
 
 /// The caches of everything the operator makes, and the client behind them.
@@ -70,12 +73,25 @@ pub(crate) fn managed() -> String {
 }
 
 impl Caches {
+    /// Waits until every cache has been filled once; an empty cache is no observation.
+    async fn filled(&self) -> Result<(), ObserveError> {
+        let gone = |_| ObserveError::Stopped;
+        self.stateful_sets.wait_until_ready().await.map_err(gone)?;
+        self.pods.wait_until_ready().await.map_err(gone)?;
+        self.claims.wait_until_ready().await.map_err(gone)?;
+        self.services.wait_until_ready().await.map_err(gone)?;
+        self.budgets.wait_until_ready().await.map_err(gone)
+    }
+
     /// Everything of one cluster, without what its members say.
     pub(super) async fn read(
         &self,
         cluster: &EtcdCluster,
         source: Source,
     ) -> Result<Observed, ObserveError> {
+        if source == Source::Cache {
+            self.filled().await?;
+        }
         let reader = Reader {
             client: &self.client,
             cluster,

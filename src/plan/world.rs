@@ -2,7 +2,11 @@
 //! volumes, `admit`, and etcd's membership. It carries steps out as `apply` does,
 //! can be cut off between any two of its writes, and asserts what must never happen.
 
+mod writes;
+
 use std::collections::{BTreeMap, BTreeSet};
+
+use writes::Writes;
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -376,7 +380,7 @@ impl World {
     pub(super) fn turn(&mut self, cut: Option<usize>) -> Step {
         let observed = self.observe();
         let next = plan(&self.cluster, &observed, &self.settings, self.now);
-        let mut writes = Writes { left: cut };
+        let mut writes = Writes::until(cut);
         let told = status(
             &self.cluster,
             &observed,
@@ -782,22 +786,4 @@ fn list_of(paper: &TicketPaper) -> BTreeMap<u64, EtcdMember> {
         (id, member)
     };
     paper.initial_cluster.iter().map(line).collect()
-}
-
-/// Counts writes, and says when the operator dies.
-struct Writes {
-    left: Option<usize>,
-}
-
-impl Writes {
-    fn next(&mut self) -> bool {
-        match &mut self.left {
-            None => true,
-            Some(0) => false,
-            Some(left) => {
-                *left -= 1;
-                true
-            }
-        }
-    }
 }

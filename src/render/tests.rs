@@ -117,6 +117,9 @@ fn a_promotion_changes_no_digest() {
 #[test]
 fn only_the_users_fields_change_the_digest_of_the_spec() {
     let plain = pod_spec_digest(&cluster(json!({})));
+    // It stands on StatefulSets in the world: an operator that digests the same spec
+    // otherwise would restart every cluster there is.
+    assert_eq!(plain, "50a1ea05705cb46c");
     for same in [
         json!({"replicas": 5}),
         json!({"paused": true}),
