@@ -1,0 +1,1 @@
+//! Single faults, one by one, with what must come of them.

@@ -1,0 +1,191 @@
+//! Processes that start and end, and what arrives at them.
+
+use bytes::Bytes;
+use etcd_proto::raftpb::Message;
+use etcd_replica::{Boot, Input, OpenError};
+use etcd_storage::wal::WalError;
+
+use super::World;
+use crate::env::Env;
+use crate::event::{Event, MS, Pid, SECOND};
+use crate::member::{self, Death, Process};
+
+impl World {
+    /// Lets a process do something, if it still runs, and ends it if it has to.
+    pub(super) fn with(
+        &mut self,
+        pid: Pid,
+        action: impl FnOnce(&mut Process, &mut Env) -> Result<(), Death>,
+    ) {
+        let Some(slot) = self.slots.get_mut(&pid.member) else {
+            return;
+        };
+        let Some(process) = slot.process.as_mut().filter(|p| p.pid == pid) else {
+            return;
+        };
+        let result = action(process, &mut self.env);
+        match result {
+            Ok(()) if slot.disk.is_down() => self.ended(pid.member, "the power is out"),
+            Ok(()) => {}
+            Err(Death::Removed) => {
+                slot.removed = true;
+                self.ended(pid.member, "removed");
+            }
+            Err(Death::Disk(why)) if slot.armed || slot.disk.is_down() => {
+                self.ended(pid.member, &why);
+            }
+            Err(Death::Bug(why)) if slot.disk.is_down() => self.ended(pid.member, &why),
+            Err(Death::Disk(why) | Death::Bug(why)) => {
+                let what = format!("{:x} must stop: {why}", pid.member);
+                self.env.check.report(what);
+            }
+        }
+    }
+
+    /// The process of a member has ended; a disk without power gets it back.
+    fn ended(&mut self, member: u64, why: &str) {
+        self.env.note(format_args!("{member:x} ends: {why}"));
+        let Some(slot) = self.slots.get_mut(&member) else {
+            return;
+        };
+        if let Some(process) = slot.process.take() {
+            process.drop_streams(&mut self.env);
+            process.drop_calls(&mut self.env);
+        }
+        if slot.disk.is_down() {
+            slot.disk.crash();
+        }
+        slot.armed = false;
+        slot.disk.fail_syncs(false);
+        if !slot.removed {
+            self.env.soon(50 * MS, 4 * SECOND, Event::Start(member));
+        }
+    }
+
+    /// Ends a process at once; the disk keeps what was written.
+    pub(crate) fn kill(&mut self, member: u64) {
+        if self.pid(member).is_some() {
+            self.ended(member, "killed");
+        }
+    }
+
+    /// The power of a member goes out, and comes back.
+    pub(crate) fn power_loss(&mut self, member: u64) {
+        let runs = self.pid(member).is_some();
+        let Some(slot) = self.slots.get_mut(&member) else {
+            return;
+        };
+        // Whatever the process drops now is not seen by the disk as it was.
+        slot.disk.crash();
+        if runs {
+            self.ended(member, "power loss");
+        }
+    }
+
+    pub(crate) fn start(&mut self, member: u64) {
+        if !self.slots.contains_key(&member) {
+            // One that was added to the cluster, or may have been.
+            let boot = Boot::Join {
+                member_id: member,
+                cluster_id: self.cluster_id,
+            };
+            self.add_slot(member, boot);
+        }
+        let Some(slot) = self.slots.get_mut(&member) else {
+            return;
+        };
+        if slot.removed || slot.process.is_some() {
+            return;
+        }
+        slot.life += 1;
+        let pid = Pid {
+            member,
+            life: slot.life,
+        };
+        match member::start(pid, &slot.disk, &slot.boot, self.quota, &mut self.env) {
+            Ok(process) => slot.process = Some(process),
+            Err(error) if slot.disk.is_down() => {
+                slot.disk.crash();
+                self.env
+                    .note(format_args!("{member:x} does not start: {error}"));
+                self.env.soon(50 * MS, 2 * SECOND, Event::Start(member));
+            }
+            Err(error) if slot.armed || is_no_space(&error) => {
+                slot.armed = false;
+                slot.disk.fail_syncs(false);
+                self.env
+                    .note(format_args!("{member:x} does not start: {error}"));
+                self.env.soon(50 * MS, 2 * SECOND, Event::Start(member));
+            }
+            Err(error) => {
+                let what = format!("{member:x} cannot start: {error}");
+                self.env.check.report(what);
+            }
+        }
+    }
+
+    pub(super) fn deliver(&mut self, message: Message) {
+        let (from, to) = (message.from, message.to);
+        // Astray: the wrong one gets it.
+        let at = to & 0xffff_ffff;
+        let Some(pid) = self.pid(at) else {
+            return;
+        };
+        let removed = self
+            .process(at)
+            .is_some_and(|p| p.view.membership.is_removed(from));
+        if removed {
+            // The transport says so, and the sender ends.
+            if let Some(slot) = self.slots.get_mut(&from)
+                && slot.process.is_some()
+            {
+                slot.removed = true;
+                self.ended(from, "removed, as a peer says");
+            }
+            return;
+        }
+        self.env.note(format_args!(
+            "{from:x} -> {to:x} {} term {} index {} {}",
+            message.r#type().as_str_name(),
+            message.term,
+            message.index,
+            message.reject
+        ));
+        self.with(pid, |process, env| {
+            process.receive(Input::Message(message), env);
+            Ok(())
+        });
+    }
+
+    pub(super) fn deliver_snapshot(&mut self, message: Message, image: &Bytes) {
+        let (from, to) = (message.from, message.to);
+        let cut = self.env.is_cut(from, to);
+        let Some(pid) = self.pid(to).filter(|_| !cut) else {
+            let fate = Event::SnapshotFate {
+                at: from,
+                to,
+                ok: false,
+            };
+            return self.env.soon(MS, 100 * MS, fate);
+        };
+        self.env.note(format_args!(
+            "{from:x} -> {to:x} snapshot of {} bytes",
+            image.len()
+        ));
+        self.with(pid, |process, env| {
+            process.receive_snapshot(message, image, env)
+        });
+        let ok = self.pid(to) == Some(pid);
+        let fate = Event::SnapshotFate { at: from, to, ok };
+        self.env.soon(MS, 50 * MS, fate);
+    }
+}
+
+/// Whether it may start once there is space.
+fn is_no_space(error: &OpenError) -> bool {
+    match error {
+        OpenError::Wal(WalError::Disk(e)) | OpenError::Disk(e) => e.is_no_space(),
+        OpenError::Store(error) => error.to_string().contains("no storage space"),
+        _ => false,
+    }
+}
