@@ -95,10 +95,10 @@ write_and_read() {
 }
 
 up() {
+  [ -z "$OWN" ] || [ "$(id -u)" -eq 0 ] || without_root
   command -v cargo > /dev/null || { say "there is no 'cargo' on the PATH: https://rustup.rs" >&2; exit 1; }
   command -v go > /dev/null || { say "there is no 'go' on the PATH: https://go.dev/dl/, 1.26 or later" >&2; exit 1; }
   if [ -n "$OWN" ]; then
-    [ "$(id -u)" -eq 0 ] || without_root
     step "Debian packages that are missing" make -s packages
     step "Our etcd and the operator (the first time some minutes)" make -s build
     step "Stock etcd, for its etcdctl and to compare" make -s stock
@@ -107,7 +107,7 @@ up() {
     step "A Kubernetes of three nodes; its API server stores everything in our etcd" start_kubernetes
   else
     say "KUBECONFIG is set: the demo uses that Kubernetes, and the image ${IMAGE:-of the chart (IMAGE=name:tag for another)}"
-    step "kubectl, helm and stock etcdctl" bash -c 'command -v kubectl helm || make -s kubernetes; make -s stock'
+    step "kubectl, helm and stock etcdctl" bash -euc '{ command -v kubectl && command -v helm; } || make -s kubernetes; make -s stock'
   fi
   step "The operator, by its Helm chart" install_operator
   step "config/samples: a cluster of one and a cluster of three" apply_samples
@@ -115,7 +115,7 @@ up() {
   step "A write and a read with stock etcdctl" write_and_read
   say "" "All of it took $SECONDS s. To look further:"
   if [ -n "$OWN" ]; then
-    say "    make demo-shell                          a shell with KUBECONFIG, kubectl, helm and etcdctl; in it for example"
+    say "    make demo-shell                          a shell with KUBECONFIG, kubectl, helm and etcdctl; in it, for example:"
   fi
   say "    kubectl get etcdcluster --watch" \
     "    kubectl describe etcdcluster three" \

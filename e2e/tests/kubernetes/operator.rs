@@ -63,3 +63,55 @@ fn its_metrics_are_served() {
         assert_eq!(health, "ok\n");
     });
 }
+
+#[test]
+fn roles_in_the_watched_namespaces_are_enough() {
+    with("roles", async |world| {
+        world.install(&["watchNamespaces={roles}"]).await;
+        world.apply_sample("one.yaml").await;
+        world.ready("one", 1).await;
+        world.put("one", "greeting", "hello").await;
+        // Also what is taken away: it takes a right to delete.
+        world
+            .kubectl(&["scale", "etcdcluster/one", "--replicas=3"])
+            .await;
+        world.ready("one", 3).await;
+        world
+            .kubectl(&["scale", "etcdcluster/one", "--replicas=1"])
+            .await;
+        world.ready("one", 1).await;
+        world.install(&[]).await;
+    });
+}
+
+#[test]
+fn o41_uninstalling_the_operator_leaves_the_clusters_alone() {
+    with("o41", async |world| {
+        world.apply_sample("one.yaml").await;
+        let before = world.ready("one", 1).await;
+        let pods = world.pods_of("one").await;
+        world
+            .helm
+            .run(&[
+                "uninstall",
+                "etcd-operator",
+                "--namespace",
+                SYSTEM,
+                "--wait",
+            ])
+            .await
+            .unwrap();
+        world.put("one", "served", "meanwhile").await;
+        world.install(&[]).await;
+        let after = world.ready("one", 1).await;
+        assert_eq!(before["clusterID"], after["clusterID"]);
+        let uids =
+            |pods: &[Pod]| -> Vec<_> { pods.iter().map(|pod| pod.metadata.uid.clone()).collect() };
+        assert_eq!(
+            uids(&pods),
+            uids(&world.pods_of("one").await),
+            "it was restarted"
+        );
+        world.every_pod_reads("one", "served", "meanwhile").await;
+    });
+}
