@@ -6,7 +6,9 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::client::{Client, prefix};
+use crate::cluster::AGREES_WITHIN;
 use crate::load::Seen;
+use crate::wait::eventually;
 
 /// One acknowledged put.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,7 +39,11 @@ impl Ledger {
     /// # Panics
     /// On the first difference, or if the read fails.
     pub async fn verify(&self, client: &Client, under: &str) {
-        let answer = client.range(prefix(under)).await.expect("the final read");
+        // An election may be under way where the writers stopped.
+        let answer = eventually(AGREES_WITHIN, "the final read", async || {
+            client.range(prefix(under)).await
+        })
+        .await;
         let found: BTreeMap<&[u8], (&[u8], i64)> = answer
             .kvs
             .iter()
