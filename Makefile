@@ -66,7 +66,7 @@ soak: build stock ## what takes minutes by its nature
 	ETCD_BIN=$(PRODUCT)/etcd cargo test --locked -p etcd-e2e --test soak
 
 e2e: packages build stock kubernetes ## the operator on a whole Kubernetes (root)
-	cargo test --locked -p etcd-e2e --test kubernetes -- --nocapture
+	cargo test --locked -p etcd-e2e --test kubernetes -- --test-threads=1 --nocapture
 
 crds: ## write crds/ and other generated files from the code
 	UPDATE=1 cargo test --locked -p etcd-operator --test generated
