@@ -9,7 +9,7 @@ HERE=$(cd "$(dirname "$0")" && pwd)
 if [ -e "$STATE/pid" ]; then
   OUTER=$(cat "$STATE/pid")
   # A number may have been given to another program since: only an unshare that runs up.sh for this very folder is meant.
-  if [ -e "/proc/$OUTER" ] && tr "\0" "\n" < "/proc/$OUTER/cmdline" | grep -qxF "$STATE"; then
+  if [ -e "/proc/$OUTER" ] && tr "\0" "\n" < "/proc/$OUTER/cmdline" | grep -xF "$STATE" > /dev/null; then
     # The first process of the PID namespace: with it the kernel ends all the others.
     for inner in $(pgrep -P "$OUTER"); do kill -9 "$inner" 2> /dev/null || true; done
     tail --pid="$OUTER" -f /dev/null
@@ -17,4 +17,3 @@ if [ -e "$STATE/pid" ]; then
 fi
 rm -f "$STATE/pid" "$STATE/ready"
 remove_cgroups "$(group_of "$STATE")"
-rmdir /tmp/hostpath_pv 2> /dev/null || true
