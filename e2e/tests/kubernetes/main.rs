@@ -5,6 +5,8 @@
 //! are `config/samples/`. Needs root, and what `make e2e` builds; `STORAGE=stock`
 //! swaps the API server's storage. One test at a time: they share the Kubernetes.
 
+#![allow(clippy::unwrap_used)] // a test ends where something fails
+
 mod chart;
 mod client;
 mod ephemeral;
