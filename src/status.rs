@@ -285,7 +285,8 @@ impl Facts<'_> {
             ConditionType::Degraded if self.available() && serving < voters => {
                 (true, "MembersNotServing", counted)
             }
-            ConditionType::Degraded => (false, "Whole", String::new()),
+            ConditionType::Degraded if self.available() => (false, "Whole", String::new()),
+            ConditionType::Degraded => (false, "NotServing", String::new()),
             ConditionType::QuorumLost => match stalled {
                 Some(s) if s.reason == StalledReason::QuorumLost => {
                     (true, "VotersLost", s.message.clone())

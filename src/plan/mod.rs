@@ -122,7 +122,7 @@ impl Plan {
     /// How long until the next look, if nothing happens before.
     pub fn patience(&self) -> Duration {
         match (&self.step, self.is_settled()) {
-            (Step::None, true) => Duration::from_secs(30),
+            (Step::None, true) => Duration::from_secs(15),
             (Step::None, false) => Duration::from_secs(2),
             (_, _) => Duration::from_millis(200),
         }
