@@ -29,12 +29,7 @@ pub(crate) struct Env {
 }
 
 impl Env {
-    pub(crate) fn new(
-        seed: u64,
-        settings: Settings,
-        planted: Option<Planted>,
-        text: bool,
-    ) -> Env {
+    pub(crate) fn new(seed: u64, settings: Settings, planted: Option<Planted>, text: bool) -> Env {
         Env {
             now: 0,
             queue: Queue::default(),
@@ -97,8 +92,8 @@ impl Env {
     /// reorder it.
     pub(crate) fn send(&mut self, from: Pid, message: Message) {
         let kind = message.r#type();
-        let lost = self.is_cut(message.from, message.to)
-            || self.random.permille(self.settings.drop);
+        let lost =
+            self.is_cut(message.from, message.to) || self.random.permille(self.settings.drop);
         if lost {
             if self.random.permille(300) {
                 let peer = message.to;

@@ -48,15 +48,28 @@ pub(crate) enum Event {
     /// A message arrives.
     Message(Box<Message>),
     /// A snapshot arrives, image and all.
-    Snapshot { message: Box<Message>, image: Bytes },
+    Snapshot {
+        message: Box<Message>,
+        image: Bytes,
+    },
     /// The transport tells its process that a peer was not reached.
-    Unreachable { at: Pid, peer: u64 },
+    Unreachable {
+        at: Pid,
+        peer: u64,
+    },
     /// The transport tells its process what became of a snapshot.
-    SnapshotFate { at: u64, to: u64, ok: bool },
+    SnapshotFate {
+        at: u64,
+        to: u64,
+        ok: bool,
+    },
     /// A request arrives at a member.
     Call(Box<Call>),
     /// An answer arrives at a client.
-    Reply { to: Caller, reply: Box<Reply> },
+    Reply {
+        to: Caller,
+        reply: Box<Reply>,
+    },
     /// A client has waited long enough.
     Timeout(Caller),
     /// A watch response arrives.

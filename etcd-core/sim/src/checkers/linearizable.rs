@@ -77,8 +77,8 @@ impl History {
     }
 }
 
-/// In the order of the calls; writes that may never have happened and that nobody saw
-/// are left out: that they happened explains nothing.
+/// In the order of the calls; writes that may never have happened and that nobody can
+/// have seen are left out: that they happened explains nothing.
 fn sorted(ops: &[Timed]) -> Vec<Timed> {
     let seen: BTreeSet<u64> = ops
         .iter()
@@ -94,10 +94,17 @@ fn sorted(ops: &[Timed]) -> Vec<Timed> {
         })
         .flatten()
         .collect();
+    // A deletion that found something saw no value.
+    let found = ops
+        .iter()
+        .filter(|timed| timed.op == Op::Delete(Some(true)))
+        .filter_map(|timed| timed.returned)
+        .max();
     let mut ops: Vec<Timed> = ops
         .iter()
         .filter(|timed| {
             timed.returned.is_some()
+                || found.is_some_and(|found| timed.called <= found)
                 || match timed.op {
                     Op::Put(value) | Op::Swap { new: value, .. } => seen.contains(&value),
                     Op::Delete(_) => true,
@@ -137,11 +144,7 @@ impl Search<'_> {
         }
         let pending = (first..self.ops.len()).filter(|i| !self.done[*i]);
         // Who returned first must come before all that were called later.
-        let Some(horizon) = pending
-            .clone()
-            .filter_map(|i| self.ops[i].returned)
-            .min()
-        else {
+        let Some(horizon) = pending.clone().filter_map(|i| self.ops[i].returned).min() else {
             return true;
         };
         let beyond = (first..self.ops.len()).filter(|i| self.done[*i]).collect();
@@ -261,6 +264,19 @@ mod tests {
         assert!(!check(&[
             (Op::Put(1), 0, Some(1)),
             (Op::Delete(Some(false)), 2, Some(3)),
+        ]));
+    }
+
+    #[test]
+    fn a_deletion_may_find_an_unknown_write() {
+        assert!(check(&[
+            (Op::Put(1), 0, None),
+            (Op::Delete(Some(true)), 1, Some(2)),
+            (Op::Get(None), 3, Some(4)),
+        ]));
+        assert!(!check(&[
+            (Op::Delete(Some(true)), 0, Some(1)),
+            (Op::Put(1), 2, None),
         ]));
     }
 

@@ -85,17 +85,17 @@ impl State {
                 ))
             };
         }
-        let newest = self.records.last_key_value().map_or(1, |((main, _), _)| *main);
+        let newest = self
+            .records
+            .last_key_value()
+            .map_or(1, |((main, _), _)| *main);
         if rev.0 < newest {
             return Err(format!(
                 "equal state: {:x} fills in revision {rev:?}, others are at {newest}",
                 pid.member
             ));
         }
-        self.keys
-            .entry(record.key.to_vec())
-            .or_default()
-            .push(rev);
+        self.keys.entry(record.key.to_vec()).or_default().push(rev);
         self.records.insert(rev, record.clone());
         Ok(())
     }
@@ -104,7 +104,10 @@ impl State {
         let view = applier.view();
         let mut rows = 0xcbf2_9ce4_8422_2325;
         for row in applier.rows().encode() {
-            rows = fold(fold(fold(rows, row.bucket.as_bytes()), &row.key), &row.value);
+            rows = fold(
+                fold(fold(rows, row.bucket.as_bytes()), &row.key),
+                &row.value,
+            );
         }
         let mine = Boundary {
             revision: view.kv.revision(),
@@ -181,7 +184,9 @@ impl State {
 
     /// The newest revision there is.
     pub(crate) fn revision(&self) -> i64 {
-        self.records.last_key_value().map_or(1, |((main, _), _)| *main)
+        self.records
+            .last_key_value()
+            .map_or(1, |((main, _), _)| *main)
     }
 
     /// The newest compaction there is.

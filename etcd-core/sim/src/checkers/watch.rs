@@ -1,8 +1,8 @@
 //! Watch completeness and order: a watch gets every change of its keys once, in order,
 //! or is told that what it wants was compacted.
 
-use etcd_mvcc::watch::{KeyRange, RangeEnd, Response, WatchCreate};
 use etcd_mvcc::Record;
+use etcd_mvcc::watch::{KeyRange, RangeEnd, Response, WatchCreate};
 use etcd_proto::etcdserverpb::{ResponseHeader, WatchResponse};
 use etcd_proto::mvccpb::Event;
 use prost::Message as _;
@@ -78,11 +78,7 @@ impl Watcher {
     }
 
     /// Takes a response in.
-    pub(crate) fn take(
-        &mut self,
-        response: &Response,
-        state: &State,
-    ) -> Result<Continues, String> {
+    pub(crate) fn take(&mut self, response: &Response, state: &State) -> Result<Continues, String> {
         let mut bytes = Vec::new();
         response.encode(&ResponseHeader::default(), &mut bytes);
         let response = WatchResponse::decode(&bytes[..])
@@ -114,7 +110,9 @@ impl Watcher {
         revision: i64,
         state: &State,
     ) -> Result<Continues, String> {
-        let mains = events.iter().map(|e| e.kv.as_ref().map_or(0, |kv| kv.mod_revision));
+        let mains = events
+            .iter()
+            .map(|e| e.kv.as_ref().map_or(0, |kv| kv.mod_revision));
         let last = mains.clone().max().unwrap_or(0);
         let expected: Vec<&Record> = state
             .between(self.next, last)

@@ -114,7 +114,11 @@ impl Admin {
         context: ConfChangeContext,
         env: &mut Env,
     ) {
-        env.note(format_args!("{} {:x}", kind.as_str_name(), context.member.id));
+        env.note(format_args!(
+            "{} {:x}",
+            kind.as_str_name(),
+            context.member.id
+        ));
         let context = Box::new(context);
         let request = Request::ConfChange { kind, context };
         self.pending = Some(self.sender.send(leader, request, env));

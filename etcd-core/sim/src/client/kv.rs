@@ -45,8 +45,14 @@ struct Pending {
 enum Doing {
     Put(u64, Bytes),
     Delete,
-    Get { serializable: bool },
-    Swap { expected: Option<u64>, new: u64, value: Bytes },
+    Get {
+        serializable: bool,
+    },
+    Swap {
+        expected: Option<u64>,
+        new: u64,
+        value: Bytes,
+    },
     Compact,
     Purge,
 }
@@ -183,10 +189,8 @@ impl Kv {
             }
             Reply::Applied { result, .. } => {
                 // A write beyond the quota is kept and reported as refused.
-                let expected = matches!(
-                    result,
-                    Err(ApplyError::NoSpace | ApplyError::Compaction(_))
-                );
+                let expected =
+                    matches!(result, Err(ApplyError::NoSpace | ApplyError::Compaction(_)));
                 if !expected {
                     env.check.report(format!("{:?}: {result:?}", pending.op));
                 }
@@ -263,7 +267,9 @@ impl Kv {
                 note(pending, op, true, env);
             }
             (Doing::Compact, Response::Compaction) | (Doing::Purge, Response::DeleteRange(_)) => {}
-            (op, response) => env.check.report(format!("{op:?} answered with {response:?}")),
+            (op, response) => env
+                .check
+                .report(format!("{op:?} answered with {response:?}")),
         }
     }
 }

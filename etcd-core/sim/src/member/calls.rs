@@ -81,7 +81,14 @@ impl Process {
             ..InternalRaftRequest::default()
         };
         let data = request.encode_to_vec().into();
-        self.receive(Input::Propose { id, data, term: None }, env);
+        self.receive(
+            Input::Propose {
+                id,
+                data,
+                term: None,
+            },
+            env,
+        );
     }
 
     fn get(&mut self, caller: Caller, key: Vec<u8>, serializable: bool, env: &mut Env) {

@@ -54,7 +54,8 @@ impl Process {
             }
             Renewal::Renewed { ttl } => {
                 let term = self.term;
-                self.reads.push(PendingRead::KeepAlive { caller, ttl, term });
+                self.reads
+                    .push(PendingRead::KeepAlive { caller, ttl, term });
                 self.wake(env);
             }
             Renewal::NotFound => env.reply(caller, Reply::LeaseNotFound),

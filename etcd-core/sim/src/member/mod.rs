@@ -31,7 +31,7 @@ use crate::planted::Planted;
 use crate::request::Caller;
 
 pub(crate) use disk::DiskTask;
-pub(crate) use start::start;
+pub(crate) use start::{DIRECTORY, start};
 
 use apply::ApplyTask;
 use checkpoint::Checkpointing;
@@ -101,10 +101,17 @@ pub(crate) struct Process {
 
 /// A read that waits for its index.
 enum PendingRead {
-    Get { caller: Caller, key: Vec<u8> },
+    Get {
+        caller: Caller,
+        key: Vec<u8>,
+    },
     /// The lease was renewed already; the answer waits for the proof that this
     /// member was leader then.
-    KeepAlive { caller: Caller, ttl: i64, term: u64 },
+    KeepAlive {
+        caller: Caller,
+        ttl: i64,
+        term: u64,
+    },
 }
 
 impl Process {

@@ -31,7 +31,10 @@ impl Process {
             .write_to(&mut image)
             .map_err(|error| Death::Bug(error.to_string()))?;
         let (at, to) = (message.from, message.to);
-        env.note(format_args!("{at:x} sends snapshot {} to {to:x}", metadata.index));
+        env.note(format_args!(
+            "{at:x} sends snapshot {} to {to:x}",
+            metadata.index
+        ));
         message.snapshot = Some(Snapshot {
             metadata: Some(metadata),
             ..Snapshot::default()

@@ -85,14 +85,15 @@ impl World {
                 self.env.note(format_args!("{victim:x}: syncs fail"));
             }
             1 => {
-                slot.armed = true;
-                slot.disk
-                    .fail_op(slot.disk.ops() + within, DiskFault::Io);
-                self.env
-                    .note(format_args!("{victim:x}: operation {within} from now fails"));
+                let at = slot.disk.ops() + within;
+                slot.fails_at.insert(at);
+                slot.disk.fail_op(at, DiskFault::Io);
+                self.env.note(format_args!(
+                    "{victim:x}: operation {within} from now fails"
+                ));
             }
             _ => {
-                slot.armed = true;
+                slot.full = true;
                 slot.disk
                     .set_capacity(Some(slot.disk.used() + within * 1000));
                 self.env.note(format_args!("{victim:x}: the disk fills up"));
@@ -164,7 +165,7 @@ impl World {
             Fault::Full(member) => {
                 if let Some(slot) = self.slots.get_mut(&member) {
                     slot.disk.set_capacity(None);
-                    slot.armed = false;
+                    slot.full = false;
                 }
             }
             Fault::Stall(member) => less(&mut self.env.stalled, member),

@@ -18,7 +18,7 @@ impl World {
             if let Some(slot) = self.slots.get_mut(&member) {
                 slot.disk.set_capacity(None);
                 slot.disk.crash_at(u64::MAX);
-                slot.disk.fail_syncs(false);
+                slot.recover();
             }
             self.env.after(SECOND, Event::Start(member));
         }

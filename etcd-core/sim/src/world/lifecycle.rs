@@ -31,7 +31,7 @@ impl World {
                 slot.removed = true;
                 self.ended(pid.member, "removed");
             }
-            Err(Death::Disk(why)) if slot.armed || slot.disk.is_down() => {
+            Err(Death::Disk(why)) if slot.is_faulty() => {
                 self.ended(pid.member, &why);
             }
             Err(Death::Bug(why)) if slot.disk.is_down() => self.ended(pid.member, &why),
@@ -52,11 +52,12 @@ impl World {
             process.drop_streams(&mut self.env);
             process.drop_calls(&mut self.env);
         }
-        if slot.disk.is_down() {
+        // A file system whose directories cannot be synced is given up by the kernel.
+        let aborted = why.contains("fsync /") && why.contains("os error 5");
+        if slot.disk.is_down() || aborted {
             slot.disk.crash();
         }
-        slot.armed = false;
-        slot.disk.fail_syncs(false);
+        slot.recover();
         if !slot.removed {
             self.env.soon(50 * MS, 4 * SECOND, Event::Start(member));
         }
@@ -104,21 +105,13 @@ impl World {
         };
         match member::start(pid, &slot.disk, &slot.boot, self.quota, &mut self.env) {
             Ok(process) => slot.process = Some(process),
-            Err(error) if slot.disk.is_down() => {
-                slot.disk.crash();
-                self.env
-                    .note(format_args!("{member:x} does not start: {error}"));
-                self.env.soon(50 * MS, 2 * SECOND, Event::Start(member));
-            }
-            Err(error) if slot.armed || is_no_space(&error) => {
-                slot.armed = false;
-                slot.disk.fail_syncs(false);
-                self.env
-                    .note(format_args!("{member:x} does not start: {error}"));
-                self.env.soon(50 * MS, 2 * SECOND, Event::Start(member));
+            Err(error) if slot.is_faulty() || is_no_space(&error) => {
+                let why = error.to_string();
+                self.ended(member, &why);
             }
             Err(error) => {
-                let what = format!("{member:x} cannot start: {error}");
+                let files = slot.listing();
+                let what = format!("{member:x} cannot start: {error}; {files:?}");
                 self.env.check.report(what);
             }
         }

@@ -4,10 +4,11 @@ mod chaos;
 mod ending;
 mod lifecycle;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use etcd_raft::ProgressState;
 use etcd_replica::{Boot, Input, Member};
+use etcd_storage::disk::Disk as _;
 use etcd_storage::simdisk::SimDisk;
 
 use crate::client::admin::Admin;
@@ -30,8 +31,12 @@ pub(crate) struct Slot {
     pub(crate) process: Option<Process>,
     /// It was removed from the cluster and does not come back.
     pub(crate) removed: bool,
-    /// A disk fault was planned: the process may end by it.
+    /// Syncs fail.
     armed: bool,
+    /// The disk is full.
+    full: bool,
+    /// Numbers of the disk operations that are to fail.
+    fails_at: BTreeSet<u64>,
 }
 
 pub(crate) struct World {
@@ -44,6 +49,38 @@ pub(crate) struct World {
     /// Whether things still go wrong.
     storm: bool,
     ending: bool,
+}
+
+impl Slot {
+    /// Whether a failure of the disk is no wonder.
+    fn is_faulty(&self) -> bool {
+        self.armed
+            || self.full
+            || self.disk.is_down()
+            || self
+                .fails_at
+                .first()
+                .is_some_and(|at| self.disk.ops() > *at)
+    }
+
+    /// The failure has had its effect.
+    fn recover(&mut self) {
+        self.armed = false;
+        self.disk.fail_syncs(false);
+        self.fails_at = self.fails_at.split_off(&self.disk.ops());
+    }
+
+    /// What is on the disk, for a message.
+    fn listing(&self) -> Vec<String> {
+        let mut files = Vec::new();
+        for dir in ["wal", "store", "snap"] {
+            let dir = std::path::Path::new(crate::member::DIRECTORY).join(dir);
+            for entry in self.disk.list(&dir).unwrap_or_default() {
+                files.push(format!("{}:{}", entry.name.to_string_lossy(), entry.len));
+            }
+        }
+        files
+    }
 }
 
 impl World {
@@ -91,6 +128,8 @@ impl World {
             process: None,
             removed: false,
             armed: false,
+            full: false,
+            fails_at: BTreeSet::new(),
         };
         self.slots.insert(id, slot);
     }
@@ -221,7 +260,9 @@ impl World {
                     self.env.after(MS, lost);
                 }
                 Request::CloseWatch(_) | Request::Progress(_) | Request::MoveLeader(_) => {}
-                _ => self.env.reply(caller, Reply::Refused(Why("connection refused"))),
+                _ => self
+                    .env
+                    .reply(caller, Reply::Refused(Why("connection refused"))),
             };
         };
         self.with(pid, |process, env| {
