@@ -39,6 +39,20 @@ pub enum MemberError {
         /// `--name`.
         name: String,
     },
+    /// The data directory is of another cluster than the members in `--initial-cluster`.
+    #[error(
+        "cluster ID mismatch: data directory {directory} belongs to cluster {local:x}, the member at {peer} to cluster {remote:x}"
+    )]
+    ForeignCluster {
+        /// `--data-dir`.
+        directory: String,
+        /// By the data directory.
+        local: u64,
+        /// By the other member.
+        remote: u64,
+        /// Peer URLs of the other member.
+        peer: String,
+    },
     /// The data directory is in use, or cannot be used.
     #[error("cannot use data directory {directory}: {source}")]
     Directory {
@@ -81,6 +95,9 @@ impl Member {
         let node_config = node_config(config, observer);
         let boot = boot(config, &*disk, &client).await?;
         let recovered = tokio::task::block_in_place(|| Node::open(&disk, &node_config, &boot))?;
+        if !recovered.is_new {
+            refuse_foreign_cluster(config, recovered.cluster_id, &client).await?;
+        }
         tracing::info!(
             "local-member-id" = %format_args!("{:x}", recovered.member_id),
             "cluster-id" = %format_args!("{:x}", recovered.cluster_id),
@@ -279,6 +296,47 @@ async fn boot(
                 cluster_id: remote.cluster_id,
             })
         }
+    }
+}
+
+/// The members that the configuration names must not all belong to another cluster: a
+/// data directory in the wrong place would never be let in, and could do harm only.
+/// Members that do not answer prove nothing.
+async fn refuse_foreign_cluster(
+    config: &Config,
+    cluster_id: u64,
+    client: &MembersClient,
+) -> Result<(), MemberError> {
+    let Ok(named) = config.joining_members() else {
+        // It counts only for a first start.
+        return Ok(());
+    };
+    let asked = named
+        .members
+        .iter()
+        .filter(|(name, _)| **name != config.name)
+        .map(|(_, urls)| async move {
+            let urls: Vec<String> = urls.iter().map(ToString::to_string).collect();
+            client
+                .remote_cluster(&urls)
+                .await
+                .map(|remote| (urls, remote.cluster_id))
+        });
+    let answers: Vec<_> = futures::future::join_all(asked)
+        .await
+        .into_iter()
+        .flatten()
+        .collect();
+    match answers.first() {
+        Some((urls, remote)) if answers.iter().all(|(_, id)| *id != cluster_id) => {
+            Err(MemberError::ForeignCluster {
+                directory: config.data_dir.display().to_string(),
+                local: cluster_id,
+                remote: *remote,
+                peer: urls.join(","),
+            })
+        }
+        _ => Ok(()),
     }
 }
 

@@ -251,9 +251,10 @@ impl Node {
     }
 
     fn check_in_sync(&self, id: u64) -> Result<(), RequestError> {
+        // One that was added a moment ago has no progress yet.
         let learner = self
             .progress(id)
-            .ok_or(etcd_replica::MembershipError::IdNotFound)?
+            .ok_or(RequestError::LearnerNotReady)?
             .matched;
         let leader = self.progress(self.member_id()).map_or(0, |p| p.matched);
         if (learner as f64) < leader as f64 * IN_SYNC_RATIO {

@@ -17,7 +17,7 @@ const TIMEOUT: &str = "grpc-timeout";
 const STATUS: &str = "grpc-status";
 const MESSAGE: &str = "grpc-message";
 /// How the framing words that a request is too long.
-const TOO_LONG: &str = "Error,%20decoded%20message%20length%20too%20large:%20found%20";
+const TOO_LONG: &str = "Error, decoded message length too large: found ";
 
 /// Puts [`CallLimits`] around services.
 #[derive(Clone, Copy, Debug)]
@@ -82,15 +82,17 @@ fn exceeded() -> Status {
 
 /// Go's server refuses a long message with another code and text than ours.
 fn reword(headers: &mut HeaderMap) {
+    // Successful answers have no message here, and this is all they pay.
     let Some(message) = headers.get(MESSAGE).and_then(|m| m.to_str().ok()) else {
         return;
     };
+    let message = message.replace("%20", " ");
     let Some(lengths) = message.strip_prefix(TOO_LONG) else {
         return;
     };
     let mut numbers = lengths
         .split(|c: char| !c.is_ascii_digit())
-        .filter(|n| n.len() > 2);
+        .filter(|n| !n.is_empty());
     let (Some(found), Some(limit)) = (numbers.next(), numbers.next()) else {
         return;
     };
