@@ -5,7 +5,7 @@ use std::io::Write;
 use std::process::exit;
 
 use etcd_server::config::{self, Command, ConfigError, Loaded, Refusal, ValidateError};
-use etcd_server::log;
+use etcd_server::log::{self, json};
 use etcd_server::run::{End, run};
 
 fn main() {
@@ -51,7 +51,8 @@ fn open_log(config: &config::LogConfig, arguments: &[String], notes: &[config::N
         exit(1);
     }
     notes.iter().for_each(config::Note::tell);
-    tracing::info!(args = ?log::json(&arguments), "Running: ");
+    // By its own name: inside the macro `log` may be the crate of that name, if another package asks tracing for it.
+    tracing::info!(args = ?json(&arguments), "Running: ");
 }
 
 fn refuse(refusal: &Refusal, arguments: &[String]) -> ! {

@@ -22,7 +22,7 @@ impl Applier {
         let keys = self.lessor.lock().revoke(id)?;
         let applied = self.store.delete_keys(keys.iter().map(AsRef::as_ref));
         self.take(applied, out);
-        Ok(Response::Empty)
+        Ok(Response::LeaseRevoke)
     }
 
     pub(super) fn lease_checkpoint(

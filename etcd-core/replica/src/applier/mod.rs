@@ -63,6 +63,8 @@ pub enum Response {
         /// Its TTL.
         ttl: i64,
     },
+    /// A lease was ended.
+    LeaseRevoke,
     /// Alarms that the request concerned.
     Alarm(Vec<AlarmMember>),
     /// Members after a conf change.

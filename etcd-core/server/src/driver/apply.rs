@@ -129,6 +129,7 @@ impl ApplyThread {
         let took = began.elapsed();
         self.shared.metrics.applied(took);
         if took > self.shared.warning_apply_duration {
+            self.shared.counts.slow_applies.add(1);
             tracing::warn!(took = ?took, entries = entries.len(), "apply request took too long");
         }
         self.maybe_checkpoint();
@@ -136,6 +137,7 @@ impl ApplyThread {
 
     fn publish(&mut self, applied: Applied) {
         let shared = &self.shared;
+        shared.counts.applied(&applied);
         let compacted =
             shared.view.load().kv.compact_revision() != applied.view.kv.compact_revision();
         shared.view.store(applied.view.clone());

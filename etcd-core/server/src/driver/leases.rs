@@ -39,7 +39,10 @@ impl Node {
             }
             let renewal = self.shared.lessor.lock().renew(id, self.shared.now_ms());
             match renewal {
-                Renewal::Renewed { ttl } => return Ok(KeepAlive::Renewed(ttl)),
+                Renewal::Renewed { ttl } => {
+                    self.shared.counts.leases_renewed.add(1);
+                    return Ok(KeepAlive::Renewed(ttl));
+                }
                 Renewal::NotFound => return Ok(KeepAlive::NotFound),
                 Renewal::NotPrimary => return Err(RequestError::NotLeader),
                 Renewal::Expired => {}
@@ -111,6 +114,7 @@ impl Node {
                 .lock()
                 .expired(self.shared.now_ms(), EXPIRED_MAX);
             self.checkpoint_leases(role.term);
+            self.shared.counts.leases_expired.add(expired.len());
             for id in expired {
                 let node = self.clone();
                 tokio::spawn(async move { node.revoke_expired(id, role.term).await });

@@ -11,6 +11,7 @@
 mod apply;
 mod checkpoint;
 mod consensus;
+mod counts;
 mod disk;
 mod error;
 mod inbox;
@@ -28,6 +29,7 @@ mod timings;
 mod waits;
 mod watches;
 
+pub use counts::{Count, Counts};
 pub use error::RequestError;
 pub use leases::KeepAlive;
 pub use node::Node;

@@ -14,6 +14,7 @@ use prost::Message as _;
 use tokio::sync::{oneshot, watch};
 
 use super::apply::ApplyTask;
+use super::counts::Counts;
 use super::error::RequestError;
 use super::request::Reply;
 use super::role::Leadership;
@@ -101,6 +102,16 @@ impl Node {
         &self.shared.watches
     }
 
+    /// What happened so far.
+    pub fn counts(&self) -> &Counts {
+        &self.shared.counts
+    }
+
+    /// Proposals whose outcome is waited for.
+    pub fn proposals_pending(&self) -> usize {
+        self.shared.waiters.len()
+    }
+
     /// Largest request, in bytes.
     pub fn max_request_bytes(&self) -> usize {
         self.max_request_bytes
@@ -185,7 +196,7 @@ impl Node {
             return Err(error);
         }
         let waiting = Forget { shared, id };
-        match tokio::time::timeout(self.request_timeout(), outcome).await {
+        let outcome = match tokio::time::timeout(self.request_timeout(), outcome).await {
             Ok(Ok(outcome)) => {
                 std::mem::forget(waiting);
                 outcome
@@ -199,7 +210,11 @@ impl Node {
                     RequestError::Timeout
                 })
             }
+        };
+        if outcome.is_err() {
+            shared.counts.proposals_failed.add(1);
         }
+        outcome
     }
 
     /// Returns once this member has applied everything that was acknowledged before

@@ -68,6 +68,11 @@ impl Waiters {
         receiver
     }
 
+    /// Requests under way.
+    pub(crate) fn len(&self) -> usize {
+        self.shards.iter().map(|shard| shard.lock().len()).sum()
+    }
+
     /// Whether somebody still waits for it.
     pub(crate) fn is_waiting(&self, id: u64) -> bool {
         self.shard(id)

@@ -13,6 +13,7 @@ use etcd_storage::disk::Disk;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
+use super::counts::Counts;
 use super::inbox::Inbox;
 use super::peers::Peers;
 use super::request::{RequestIds, Waiters};
@@ -52,6 +53,7 @@ pub(crate) struct Shared {
     pub(crate) progress: Mutex<BTreeMap<u64, Progress>>,
     /// True once this member was removed from the cluster.
     pub(crate) removed: watch::Sender<bool>,
+    pub(crate) counts: Counts,
     pub(crate) stopping: AtomicBool,
     /// Newest term whose first entry was applied here.
     pub(crate) begun: AtomicU64,

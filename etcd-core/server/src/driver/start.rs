@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use super::apply::{ApplyTask, ApplyThread};
 use super::checkpoint::{CheckpointTask, CheckpointThread};
 use super::consensus::{ConsensusThread, Outlets};
+use super::counts::Counts;
 use super::disk::DiskTask;
 use super::inbox::Inbox;
 use super::node::Node;
@@ -158,6 +159,7 @@ impl Node {
             die,
             progress: parking_lot::Mutex::default(),
             removed: watch::channel(view.membership.is_removed(member_id)).0,
+            counts: Counts::default(),
             stopping: false.into(),
             begun: 0.into(),
         });

@@ -50,6 +50,7 @@ impl KvService {
     }
 
     async fn read(&self, request: RangeRequest) -> Result<Encoded, Status> {
+        self.node.counts().ranges.add(1);
         let view = self
             .node
             .read_view(request.serializable)
@@ -74,6 +75,7 @@ impl KvService {
 
     /// A transaction without writes never enters the log.
     async fn read_txn(&self, request: TxnRequest) -> Result<Encoded, Status> {
+        self.node.counts().txns.add(1);
         let serializable = is_serializable(&request);
         let view = self
             .node
@@ -112,6 +114,7 @@ impl k_v_server::KV for KvService {
         let request = request.into_inner();
         check_range(&request).map_err(|e| status(&e.into()))?;
         super::range_stream::check(&request)?;
+        self.node.counts().ranges.add(1);
         let view = self
             .node
             .read_view(request.serializable)

@@ -39,6 +39,16 @@ pub(super) fn refresh(metrics: &Metrics, node: &Node, transport: &PeerTransport)
     server.leader_changes_seen.set(node.leader_changes());
     server.proposals_committed.set_u64(node.commit_index());
     server.proposals_applied.set_u64(view.index);
+    let counts = node.counts();
+    server
+        .proposals_pending
+        .set_u64(node.proposals_pending() as u64);
+    server.proposals_failed.set(counts.proposals_failed.get());
+    server.slow_apply.set(counts.slow_applies.get());
+    server.lease_expired.set(counts.leases_expired.get());
+    metrics.lease.granted.set(counts.leases_granted.get());
+    metrics.lease.revoked.set(counts.leases_revoked.get());
+    metrics.lease.renewed.set(counts.leases_renewed.get());
     server
         .quota_backend_bytes
         .set_u64(node.quota_bytes().unwrap_or(0));
@@ -60,6 +70,10 @@ pub(super) fn refresh(metrics: &Metrics, node: &Node, transport: &PeerTransport)
     }
 
     let mvcc = &metrics.mvcc;
+    mvcc.put.set(counts.puts.get());
+    mvcc.delete.set(counts.deletes.get());
+    mvcc.range.set(counts.ranges.get());
+    mvcc.txn.set(counts.txns.get());
     mvcc.db_total_size.set_u64(view.db_size);
     mvcc.db_total_size_in_use.set_u64(view.db_size_in_use);
     mvcc.current_revision.set(view.kv.revision());
