@@ -281,12 +281,21 @@ impl Store {
     }
 
     /// The ring's records up to a main revision, for the next segment, without
-    /// those that a compaction has dropped already.
+    /// the puts that a compaction has dropped already. Dropped deletions are among
+    /// them as long as an archived record may be what they deleted: without them
+    /// it would come back to life when it is loaded.
     pub fn unarchived(&mut self, upto_main: i64) -> Vec<Record> {
         self.handed_out = self.handed_out.max(upto_main);
         let mut records = self.tail.unarchived(upto_main);
-        records.retain(|record| !self.dead.contains(&record.rev));
+        let archived = self.archived > 0;
+        records.retain(|record| (archived && record.tombstone) || !self.dead.contains(&record.rev));
         records
+    }
+
+    /// Whether a compaction has dropped a record of the ring.
+    #[cfg(test)]
+    pub(crate) fn has_dropped(&self, rev: Revision) -> bool {
+        self.dead.contains(&rev)
     }
 
     /// Takes a new archive into use, one that holds every record up to

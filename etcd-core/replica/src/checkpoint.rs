@@ -61,7 +61,9 @@ pub fn checkpoint(
         parts = rewrite_dead(disk, &store, capture, &parts)?;
     }
     while let Some(run) = run_to_join(&parts) {
-        let joined = rewrite(disk, &store, capture, &parts[run.clone()])?;
+        // What a dropped deletion deleted may live on in an older segment.
+        let deletions = run.start > 0;
+        let joined = rewrite(disk, &store, capture, &parts[run.clone()], deletions)?;
         parts.splice(run, joined);
     }
     let archive = Arc::new(SegmentArchive::new(parts));
@@ -133,7 +135,9 @@ fn rewrite_dead(
     let mut out = Vec::with_capacity(parts.len());
     for part in parts {
         if has_dead(capture, part)? {
-            out.extend(rewrite(disk, store, capture, std::slice::from_ref(part))?);
+            // Every segment loses its dead records, so none can come back to life.
+            let part = std::slice::from_ref(part);
+            out.extend(rewrite(disk, store, capture, part, false)?);
         } else {
             out.push(part.clone());
         }
@@ -155,13 +159,14 @@ fn has_dead(capture: &Capture, part: &Part) -> Result<bool, StoreError> {
     Ok(false)
 }
 
-/// Copies what the history still holds of these segments into one; none if that is
-/// nothing.
+/// Copies what the history still holds of these segments into one, and all deletions
+/// if asked to; none if that is nothing.
 fn rewrite(
     disk: &dyn Disk,
     store: &Path,
     capture: &Capture,
     parts: &[Part],
+    deletions: bool,
 ) -> Result<Option<Part>, StoreError> {
     let first = parts.first().map_or(0, |p| p.segment.first().0);
     let last = parts.last().map_or(0, |p| p.segment.last().0);
@@ -172,11 +177,9 @@ fn rewrite(
     for part in parts {
         for item in part.segment.scan(i64::MIN, i64::MAX) {
             let (meta, key, value) = item?;
-            if capture
-                .view
-                .kv
-                .keeps(&key, Revision::new(meta.main, meta.sub), meta.tombstone)
-            {
+            let rev = Revision::new(meta.main, meta.sub);
+            let kept_anyway = deletions && meta.tombstone;
+            if kept_anyway || capture.view.kv.keeps(&key, rev, meta.tombstone) {
                 writer.push(&meta, &key, &value)?;
                 kept += 1;
             }

@@ -10,6 +10,7 @@ use etcd_proto::etcdserverpb::Metadata;
 use etcd_proto::raftpb::{ConfChange, ConfChangeType, Entry, EntryType, HardState};
 use etcd_proto::walpb;
 use etcd_raft::{Config, Raft, Restored};
+use etcd_storage::dir::create_durable;
 use etcd_storage::disk::Disk;
 use etcd_storage::manifest::Manifest;
 use etcd_storage::wal::{Options, Replay, Wal};
@@ -136,8 +137,10 @@ pub fn open_with(
     if disk.exists(&stock)? {
         return Err(OpenError::StockStore(stock));
     }
+    // Durably: whatever is synced below them later must not vanish with their names.
+    create_durable(&**disk, &directory.join("snap"))?;
+    create_durable(&**disk, &store)?;
     if is_new {
-        disk.create_dir_all(&directory.join("snap"))?;
         let metadata = metadata_of(boot);
         drop(Wal::create_with(
             disk.clone(),
@@ -156,9 +159,9 @@ pub fn open_with(
         .unwrap_or_default();
     let (mut wal, mut replay) = Wal::open_with(disk.clone(), wal_directory, &from, wal_options)?;
     let metadata = replay.metadata.clone();
-    if manifest.is_none() && replay.entries.is_empty() && replay.hard_state == HardState::default()
-    {
-        // The first start got no further than the log's head.
+    if manifest.is_none() && (replay.hard_state.vote, replay.hard_state.commit) == (0, 0) {
+        // The first start got no further than the log's head, or lost power while it
+        // wrote: some of the entries may be there, the hard state behind them is not.
         begin(&mut wal, &mut replay, boot)?;
     }
     let config = applier_config(metadata.node_id);
@@ -239,6 +242,10 @@ fn begin(wal: &mut Wal, replay: &mut Replay, boot: &Boot) -> Result<(), OpenErro
             r#type: EntryType::EntryConfChange as i32,
             data: change.encode_to_vec().into(),
         });
+    }
+    if !entries.starts_with(&replay.entries) {
+        // It joined, and has not heard yet what is committed.
+        return Ok(());
     }
     let hard_state = HardState {
         term: 1,

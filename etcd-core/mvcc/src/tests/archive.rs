@@ -19,8 +19,11 @@ impl Memory {
 
     /// Moves the store's ring up to a main revision in here.
     pub(super) fn take(&mut self, store: &mut Store, upto: i64) {
+        // What was dropped is dropped here at once, so no deletion has to hide a put.
         for record in store.unarchived(upto) {
-            self.0.insert(record.rev, record);
+            if !store.has_dropped(record.rev) {
+                self.0.insert(record.rev, record);
+            }
         }
         store.archived(upto, self.shared());
     }

@@ -183,6 +183,7 @@ impl Wal {
         let last = names[names.len() - 1].path(dir);
         let tail = disk.open(&last, OpenMode::Write)?;
         repair::clean_tail(&*disk, &*tail, &last, position.offset, position.torn)?;
+        repair::rewrite(&*tail, position.offset)?;
         for entry in disk.list(dir)? {
             let unfinished = entry
                 .name

@@ -105,7 +105,9 @@ impl Encoder<'_> {
         let mut head = record_head(&[kind as u8], self.crc, data_len);
         let mut record_len = head.bytes().len() + data_len;
         let data_at = self.offset + self.buffer.len() as u64 + LENGTH_BYTES;
-        if data_at.is_multiple_of(SECTOR_BYTES) && may_lose_its_length(record_len) {
+        let loses_length = |len| data_at.is_multiple_of(SECTOR_BYTES) && may_lose_its_length(len);
+        let one_bit = last_sector_has_one_bit(data_at + record_len as u64, data_at, first, second);
+        if loses_length(record_len) || (one_bit && !loses_length(record_len + 1)) {
             head = record_head(&[kind as u8 | 0x80, 0], self.crc, data_len);
             record_len += 1;
         }
@@ -143,6 +145,23 @@ fn record_head(kind: &[u8], crc: u32, data_len: usize) -> Fields {
 /// reader takes, and the padding then sets more bits.
 pub(super) fn may_lose_its_length(record_len: usize) -> bool {
     record_len.is_power_of_two() && record_len.is_multiple_of(8)
+}
+
+/// Whether a record from `start` to `end` has a single bit in its last sector, if that
+/// sector starts within it: were the sector not to reach the disk, the record would look
+/// as if that bit had been flipped. So such a record's type is spelled in two bytes too,
+/// which moves another byte into that sector.
+fn last_sector_has_one_bit(end: u64, start: u64, first: &[u8], second: &[u8]) -> bool {
+    let sector = (end - 1) / SECTOR_BYTES * SECTOR_BYTES;
+    let bytes = usize::try_from(end - sector).unwrap_or(usize::MAX);
+    if sector < start || bytes > first.len() + second.len() {
+        return false;
+    }
+    let of_second = bytes.min(second.len());
+    let tail = first[first.len() - (bytes - of_second)..]
+        .iter()
+        .chain(&second[second.len() - of_second..]);
+    tail.map(|byte| byte.count_ones()).sum::<u32>() == 1
 }
 
 /// At least the bytes that the frame of `entry` takes.

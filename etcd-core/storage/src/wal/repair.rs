@@ -37,6 +37,25 @@ pub(super) fn clean_tail(
     Ok(())
 }
 
+/// Writes the file anew up to `end`, where the log ends, and syncs it. After a failed sync
+/// the pages of a file count as clean, and a process that starts later reads from memory
+/// what the disk never got: only what is written again reaches it.
+pub(super) fn rewrite(file: &dyn File, end: u64) -> Result<(), WalError> {
+    let mut buffer = vec![0; CHUNK_BYTES.min(usize::try_from(end).unwrap_or(CHUNK_BYTES))];
+    let mut at = 0;
+    while at < end {
+        let size = (end - at).min(CHUNK_BYTES as u64) as usize;
+        let read = file.read_at(at, &mut buffer[..size])?;
+        if read == 0 {
+            break;
+        }
+        file.write_at(at, &buffer[..read])?;
+        at += read as u64;
+    }
+    file.sync_data()?;
+    Ok(())
+}
+
 /// Copies the file to `<name>.broken`, replacing an older copy.
 fn keep_copy(disk: &dyn Disk, file: &dyn File, path: &Path, len: u64) -> Result<(), WalError> {
     let mut broken = path.as_os_str().to_owned();

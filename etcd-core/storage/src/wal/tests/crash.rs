@@ -236,3 +236,56 @@ proptest! {
         crash_and_check(&disk, &writer.model, 3);
     }
 }
+
+/// A hard state whose last byte alone reaches into the next sector, and is a single bit.
+#[test]
+fn s02_a_lost_sector_that_held_one_bit_is_a_torn_tail() {
+    for size in (0..512).map(|size| size + 100) {
+        let disk = SimDisk::new(size as u64);
+        let mut wal = Wal::create(Arc::new(disk.clone()), dir(), &metadata()).unwrap();
+        let state = |commit| HardState {
+            term: 1,
+            vote: 1,
+            commit,
+        };
+        let data = vec![7; size];
+        wal.append(Some(&state(0)), &[entry(1, 1, data)]).unwrap();
+        wal.sync().unwrap();
+        // The commit's varint ends in a byte of one bit.
+        wal.append(Some(&state(256)), &[]).unwrap();
+        for outcome in 0..8 {
+            let disk = disk.fork(outcome);
+            disk.crash();
+            let (_, replay) =
+                Wal::open(Arc::new(disk.clone()), dir(), &Snapshot::default()).unwrap();
+            assert_eq!(replay.entries.len(), 1, "size {size}");
+        }
+    }
+}
+
+/// A failed sync leaves pages that count as clean: a process that starts later reads
+/// them from memory, and must not take them for durable.
+#[test]
+fn s14_what_a_failed_sync_left_in_memory_is_written_again() {
+    for seed in 0..100 {
+        let disk = SimDisk::new(seed);
+        let mut wal = Wal::create(Arc::new(disk.clone()), dir(), &metadata()).unwrap();
+        let first = entry(1, 1, vec![1; 700]);
+        wal.append(None, &[first]).unwrap();
+        wal.sync().unwrap();
+        wal.append(None, &[entry(1, 2, vec![2; 700])]).unwrap();
+        disk.fail_op(disk.ops(), Fault::Io);
+        wal.sync().unwrap_err();
+        assert!(matches!(wal.sync(), Err(WalError::Poisoned)));
+        drop(wal);
+        let start = Snapshot::default();
+        let (mut wal, replay) = Wal::open(Arc::new(disk.clone()), dir(), &start).unwrap();
+        assert_eq!(replay.entries.len(), 2, "the process sees what it wrote");
+        wal.append(None, &[entry(1, 3, vec![3; 700])]).unwrap();
+        wal.sync().unwrap();
+        drop(wal);
+        disk.crash();
+        let (_, replay) = Wal::open(Arc::new(disk.clone()), dir(), &start).unwrap();
+        assert_eq!(replay.entries.len(), 3, "seed {seed}");
+    }
+}
