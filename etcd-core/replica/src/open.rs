@@ -225,6 +225,10 @@ fn begin(wal: &mut Wal, replay: &mut Replay, boot: &Boot) -> Result<(), OpenErro
     let Boot::New { members, .. } = boot else {
         return Ok(());
     };
+    // The flags may have changed since the log was made; then they count for nothing.
+    if metadata_of(boot) != replay.metadata {
+        return Ok(());
+    }
     let mut members = members.clone();
     members.sort_by_key(|m| m.id);
     let mut entries = Vec::with_capacity(members.len());

@@ -262,11 +262,7 @@ async fn boot(
     client: &MembersClient,
 ) -> Result<Boot, MemberError> {
     if etcd_replica::exists(disk, &config.wal_dir()).map_err(StartError::from)? {
-        // The log knows; the configuration may be that of the first day.
-        return Ok(Boot::Join {
-            member_id: 0,
-            cluster_id: 0,
-        });
+        return Ok(boot_again(config));
     }
     match config.initial_cluster_state {
         ClusterState::New => {
@@ -337,6 +333,28 @@ async fn refuse_foreign_cluster(
             })
         }
         _ => Ok(()),
+    }
+}
+
+/// For a log that exists. It knows its members, unless the first start ended before
+/// they were written: then the configuration counts once more.
+fn boot_again(config: &Config) -> Boot {
+    let members = match config.initial_cluster_state {
+        ClusterState::New => config
+            .joining_members()
+            .map(|cluster| members_of(config, &cluster)),
+        ClusterState::Existing => Ok(Vec::new()),
+    }
+    .unwrap_or_default();
+    match own(config, &members) {
+        Ok(own) => Boot::New {
+            member_id: own.id,
+            members,
+        },
+        Err(_) => Boot::Join {
+            member_id: 0,
+            cluster_id: 0,
+        },
     }
 }
 
