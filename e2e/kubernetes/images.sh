@@ -9,8 +9,8 @@ WORK=$(mktemp -d); trap 'rm -rf "$WORK"' EXIT
 
 [ -e "$DIR/pause.tar" ] || "$BIN/pack" "$DIR/pause.tar" localhost/pause:1 /pause "/pause=$BIN/pause"
 # By the name the samples use, so that nothing is pulled.
-[ -e "$DIR/stock-etcd.tar" ] ||
-  "$BIN/pack" "$DIR/stock-etcd.tar" gcr.io/etcd-development/etcd:v3.7.3 $B/etcd "$B/etcd=$STOCK/etcd" "$B/etcdctl=$STOCK/etcdctl"
+[ -e "$DIR/stock.tar" ] ||
+  "$BIN/pack" "$DIR/stock.tar" localhost/etcd-development/etcd:v3.7.3 $B/etcd "$B/etcd=$STOCK/etcd" "$B/etcdctl=$STOCK/etcdctl"
 
 # A tag that says what is inside: other programs, other tag, and the operator is rolled.
 TAG=dev-$(cat "$PRODUCT/etcd" "$PRODUCT/etcd-operator" | sha256sum | head -c 12)

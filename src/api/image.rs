@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
     validation = ("has(self.repository) || !(has(self.tag) || has(self.digest))", "image.tag and image.digest need image.repository"),
 )]
 pub struct ImageSpec {
-    /// Registry and name, without tag: `gcr.io/etcd-development/etcd`.
+    /// Registry and name, without tag: `registry.example/etcd-development/etcd`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 255))]
     pub repository: Option<String>,
