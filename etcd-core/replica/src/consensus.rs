@@ -138,15 +138,27 @@ pub struct Consensus {
     raft: Raft,
     /// Received snapshots on their way to the disk, oldest first.
     installing: VecDeque<Snapshot>,
+    /// The one whose installation was asked for last and has not come back as applied.
+    installed: Option<Snapshot>,
+    /// Index of the newest state that followers can be sent.
+    available: u64,
 }
 
 impl Consensus {
-    /// Wraps a restored [`Raft`].
+    /// Wraps a restored [`Raft`], whose state is the last checkpoint's.
     pub fn new(raft: Raft) -> Self {
-        Consensus {
+        let status = raft.status();
+        let term = raft.term_of(status.applied);
+        let mut consensus = Consensus {
             raft,
             installing: VecDeque::new(),
+            installed: None,
+            available: 0,
+        };
+        if let Some(term) = term.filter(|_| status.applied > 0) {
+            consensus.make_available(status.applied, term, status.conf_state);
         }
+        consensus
     }
 
     /// Raft's view of itself.
@@ -218,6 +230,7 @@ impl Consensus {
                 // A newer one may have been received meanwhile: it has its own turn.
                 if persisted.snapshot_index.is_some() {
                     effects.install = self.installing.pop_front();
+                    self.installed.clone_from(&effects.install);
                 }
                 self.raft.persisted(persisted);
             }
@@ -229,6 +242,7 @@ impl Consensus {
                     self.raft.apply_conf_change(change);
                 }
                 self.raft.applied(index);
+                self.installed_up_to(index);
             }
             Input::Checkpointed {
                 index,
@@ -236,11 +250,32 @@ impl Consensus {
                 conf_state,
                 compact_to,
             } => {
-                self.raft.snapshot_available(index, term, conf_state);
+                self.make_available(index, term, conf_state);
                 self.raft.compact(compact_to);
             }
             Input::Unreachable(id) => self.raft.report_unreachable(id),
             Input::SnapshotSent { to, ok } => self.raft.report_snapshot(to, ok),
+        }
+    }
+
+    /// Lets raft know what it can send. There may be nobody else who could: a follower
+    /// that needs it to be counted must not have to wait for a next checkpoint.
+    fn make_available(&mut self, index: u64, term: u64, conf_state: ConfState) {
+        // A checkpoint may end after a newer snapshot was installed.
+        if index >= self.available {
+            self.available = index;
+            self.raft.snapshot_available(index, term, conf_state);
+        }
+    }
+
+    /// A state that was received can be sent on, once it is ours.
+    fn installed_up_to(&mut self, applied: u64) {
+        let metadata = self.installed.as_ref().and_then(|s| s.metadata.as_ref());
+        if metadata.is_some_and(|metadata| metadata.index <= applied)
+            && let Some(metadata) = self.installed.take().and_then(|s| s.metadata)
+        {
+            let conf_state = metadata.conf_state.unwrap_or_default();
+            self.make_available(metadata.index, metadata.term, conf_state);
         }
     }
 

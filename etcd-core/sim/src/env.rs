@@ -92,6 +92,13 @@ impl Env {
     /// reorder it.
     pub(crate) fn send(&mut self, from: Pid, message: Message) {
         let kind = message.r#type();
+        if kind == MessageType::MsgVoteResp
+            && !message.reject
+            && self.random.permille(self.settings.kill_voters)
+        {
+            // Who has just promised something is the one to lose its memory.
+            self.soon(0, 20 * MS, Event::Kill(message.from));
+        }
         let lost =
             self.is_cut(message.from, message.to) || self.random.permille(self.settings.drop);
         if lost {
@@ -119,9 +126,9 @@ impl Env {
 
     /// Time of a message under way, in microseconds.
     pub(crate) fn latency(&mut self) -> u64 {
-        match self.random.below(100) {
-            0 => self.random.between(10 * MS, 300 * MS),
-            1..=9 => self.random.between(MS, 20 * MS),
+        match self.random.below(1000) {
+            n if n < self.settings.slow => self.random.between(10 * MS, 300 * MS),
+            n if n < 10 * self.settings.slow => self.random.between(MS, 20 * MS),
             _ => self.random.between(100, 2 * MS),
         }
     }

@@ -80,6 +80,8 @@ pub(crate) enum Event {
     },
     /// A client does something next.
     Wake(usize),
+    /// A member's process is killed.
+    Kill(u64),
     /// A member's process is started.
     Start(u64),
     /// Something goes wrong.

@@ -17,7 +17,7 @@ pub enum Planted {
     ApplyTwice,
     /// A watch that resumes in the past misses the first revision.
     DropOnResume,
-    /// A keep-alive is acknowledged without asking a quorum.
+    /// A leader without a quorum goes on leading, and renews leases alone.
     RenewAlone,
     /// An expiry is proposed by whoever thinks it leads, in any term.
     RevokeWithoutTerm,

@@ -19,11 +19,13 @@ pub enum Profile {
     Five,
     /// One member that crashes.
     Solo,
+    /// Leaders fall one after the other.
+    Elections,
 }
 
 impl Profile {
     /// All of them, in the order in which seeds take turns.
-    pub const ALL: [Profile; 8] = [
+    pub const ALL: [Profile; 9] = [
         Profile::Mixed,
         Profile::Crash,
         Profile::Partition,
@@ -32,6 +34,7 @@ impl Profile {
         Profile::Five,
         Profile::Calm,
         Profile::Solo,
+        Profile::Elections,
     ];
 
     /// The profile whose turn it is with this seed.
@@ -49,8 +52,13 @@ impl Profile {
             partition: 0,
             disk: 0,
             stall: 5,
+            slow: 10,
+            kill_voters: 0,
+            compactions: 20,
             admin: false,
             pause_ms: (400, 3000),
+            restart_ms: (50, 4000),
+            segment_bytes: 16 << 10,
         };
         match self {
             Profile::Calm => calm,
@@ -102,6 +110,17 @@ impl Profile {
                 disk: 20,
                 ..calm
             },
+            Profile::Elections => Settings {
+                drop: 60,
+                slow: 200,
+                kill_voters: 200,
+                kill: 60,
+                power: 20,
+                partition: 50,
+                pause_ms: (50, 800),
+                restart_ms: (1, 150),
+                ..calm
+            },
         }
     }
 }
@@ -120,8 +139,18 @@ pub(crate) struct Settings {
     pub(crate) partition: u64,
     pub(crate) disk: u64,
     pub(crate) stall: u64,
+    /// Members killed right after they voted, per thousand.
+    pub(crate) kill_voters: u64,
+    /// Messages that take long, per thousand.
+    pub(crate) slow: u64,
+    /// Compactions among the requests of clients, per thousand.
+    pub(crate) compactions: u64,
     /// Whether members come and go.
     pub(crate) admin: bool,
     /// Time between two things that go wrong, in milliseconds.
     pub(crate) pause_ms: (u64, u64),
+    /// Time after which a process that ended is started again, in milliseconds.
+    pub(crate) restart_ms: (u64, u64),
+    /// Bytes of a file of the log: small, so that files are begun and given up often.
+    pub(crate) segment_bytes: u64,
 }

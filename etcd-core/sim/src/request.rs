@@ -45,11 +45,18 @@ pub(crate) enum Request {
     Progress(Caller),
 }
 
-/// For the trace.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Why(#[expect(dead_code, reason = "the trace shows it")] pub(crate) &'static str);
+/// Why something failed: for the trace.
+#[derive(Clone, Copy)]
+pub(crate) struct Why(pub(crate) &'static str);
+
+impl std::fmt::Debug for Why {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.0)
+    }
+}
 
 #[derive(Debug)]
+#[allow(dead_code)] // why something failed is for the trace, by way of Debug
 pub(crate) enum Reply {
     /// Of a write: it was applied.
     Applied {

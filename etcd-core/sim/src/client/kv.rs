@@ -77,7 +77,9 @@ impl Kv {
         }
         let epoch = env.now / EPOCH_US;
         let key = format!("k{epoch}/{}", env.random.below(KEYS)).into_bytes();
+        let compact = env.random.permille(env.settings.compactions);
         let op = match env.random.below(100) {
+            _ if compact => Doing::Compact,
             0..=34 => {
                 let (new, value) = self.value(env);
                 Doing::Put(new, value)
@@ -87,7 +89,7 @@ impl Kv {
             },
             70..=75 => Doing::Get { serializable: true },
             76..=81 => Doing::Delete,
-            82..=96 => {
+            82..=98 => {
                 let (new, value) = self.value(env);
                 Doing::Swap {
                     expected: self.seen.get(&key).copied().flatten(),
@@ -95,7 +97,6 @@ impl Kv {
                     value,
                 }
             }
-            97..=98 => Doing::Compact,
             _ => Doing::Purge,
         };
         let member = map.somebody(env);
@@ -172,7 +173,7 @@ impl Kv {
         let Some(pending) = self.pending.take_if(|p| p.number == number) else {
             return;
         };
-        self.sender.sleep(5 * MS, 250 * MS, env);
+        self.sender.sleep(2 * MS, 120 * MS, env);
         env.note(format_args!(
             "client {} is told: {reply:?}",
             self.sender.client

@@ -15,6 +15,8 @@ pub(crate) struct LeaseHolder {
     sender: Sender,
     lease: Option<Held>,
     leases: i64,
+    /// Who keeps the lease alive.
+    home: Option<u64>,
     pending: Option<Pending>,
 }
 
@@ -45,6 +47,7 @@ impl LeaseHolder {
             sender: Sender::new(client),
             lease: None,
             leases: 0,
+            home: None,
             pending: None,
         }
     }
@@ -77,12 +80,13 @@ impl LeaseHolder {
         }
         if lease.renewals_left > 0 {
             lease.renewals_left -= 1;
-            let member = map.leader.unwrap_or_else(|| map.somebody(env));
-            // Now and then somebody who led before, and may not know better.
-            let member = match env.random.permille(150) {
-                true => map.somebody(env),
-                false => member,
+            // Whoever renewed it last is asked again, as long as that works.
+            let member = match self.home {
+                Some(home) => home,
+                None if env.random.permille(150) => map.somebody(env),
+                None => map.leader.unwrap_or_else(|| map.somebody(env)),
             };
+            self.home = Some(member);
             return self.ask(member, Request::KeepAlive(id), What::KeepAlive, env);
         }
         self.lease = None;
@@ -133,6 +137,9 @@ impl LeaseHolder {
             return self.sender.sleep(100 * MS, SECOND, env);
         };
         env.note(format_args!("lease {}: {reply:?}", lease.id));
+        if !matches!(reply, Reply::KeptAlive(_)) {
+            self.home = None;
+        }
         let mut lost = false;
         match (pending.what, &reply) {
             (

@@ -42,6 +42,9 @@ pub(crate) enum Client {
     Watch(Box<watch::Watch>),
     Lease(lease::LeaseHolder),
     Admin(admin::Admin),
+    /// Collects the answers to what a test asks.
+    #[cfg(test)]
+    Probe(Vec<(u64, Reply)>),
 }
 
 impl Client {
@@ -52,6 +55,8 @@ impl Client {
             Client::Watch(client) => client.wake(env, map),
             Client::Lease(client) => client.wake(env, map),
             Client::Admin(client) => client.wake(env, map),
+            #[cfg(test)]
+            Client::Probe(_) => {}
         }
     }
 
@@ -61,6 +66,8 @@ impl Client {
             Client::Lease(client) => client.reply(number, reply, env),
             Client::Admin(client) => client.reply(number, &reply, env),
             Client::Watch(_) => {}
+            #[cfg(test)]
+            Client::Probe(replies) => replies.push((number, reply)),
         }
     }
 
@@ -77,12 +84,14 @@ impl Client {
             Client::Lease(client) => client.is_idle(),
             Client::Admin(client) => client.is_idle(),
             Client::Watch(_) => true,
+            #[cfg(test)]
+            Client::Probe(_) => true,
         }
     }
 }
 
-/// Time after which a client gives up.
-const TIMEOUT_US: u64 = 8000 * MS;
+/// Times after which a client gives up.
+const TIMEOUT_US: (u64, u64) = (2000 * MS, 8000 * MS);
 
 /// Sends requests one after the other.
 pub(crate) struct Sender {
@@ -102,7 +111,7 @@ impl Sender {
             client: self.client,
             number,
         };
-        env.after(TIMEOUT_US, Event::Timeout(caller));
+        env.soon(TIMEOUT_US.0, TIMEOUT_US.1, Event::Timeout(caller));
         number
     }
 

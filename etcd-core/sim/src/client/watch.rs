@@ -29,7 +29,8 @@ impl Watch {
         let create = WatchCreate {
             key: key.into(),
             range_end: range_end.into(),
-            start_revision: env.random.below(2) as i64,
+            // From now, from the beginning, or from a revision to come.
+            start_revision: env.random.pick(&[0, 0, 1, 60]).unwrap_or(0),
             progress_notify: true,
             filters: Filters {
                 no_put: env.random.permille(100),

@@ -53,6 +53,11 @@ impl Process {
         }
         let half_dead = 2 * self.applier.dead_bytes() > self.applier.archive_bytes();
         let defragment = half_dead || env.random.permille(100);
+        self.begin_checkpoint(defragment, env);
+    }
+
+    /// `defragment`: dead records are dropped from all segments.
+    pub(crate) fn begin_checkpoint(&mut self, defragment: bool, env: &mut Env) {
         let mut capture = self.applier.capture(defragment);
         env.check.captured(self.pid, &capture);
         if self.plants(env, Planted::ApplyTwice) && capture.view.index > self.checkpointing.index {

@@ -20,9 +20,6 @@ use crate::planted::Planted;
 /// The member's directory on its disk.
 pub(crate) const DIRECTORY: &str = "/data/member";
 const WAL_DIRECTORY: &str = "/data/member/wal";
-/// Bytes of a file of the log: small, so that files are begun and given up often.
-const SEGMENT_BYTES: u64 = 16 << 10;
-
 /// Why a process does not start.
 pub(crate) type StartFailure = OpenError;
 
@@ -39,12 +36,13 @@ pub(crate) fn start(
         election_tick: ELECTION_TICKS,
         heartbeat_tick: 1,
         pre_vote: true,
-        check_quorum: !env.is_planted(Planted::SkipCheckQuorum),
+        check_quorum: !(env.is_planted(Planted::SkipCheckQuorum)
+            || env.is_planted(Planted::RenewAlone)),
         seed: env.random.next(),
         force_new_cluster: false,
     };
     let wal_options = Options {
-        segment_bytes: SEGMENT_BYTES,
+        segment_bytes: env.settings.segment_bytes,
     };
     let recovered = open_with(
         &shared,

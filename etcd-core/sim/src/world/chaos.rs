@@ -74,17 +74,13 @@ impl World {
 
     fn disk_trouble(&mut self, victim: u64) {
         let kind = self.env.random.below(3);
-        let within = self.env.random.below(25);
-        let Some(slot) = self.slots.get_mut(&victim) else {
-            return;
-        };
         match kind {
-            0 => {
-                slot.armed = true;
-                slot.disk.fail_syncs(true);
-                self.env.note(format_args!("{victim:x}: syncs fail"));
-            }
+            0 => self.fail_syncs(victim),
             1 => {
+                let within = self.env.random.below(25);
+                let Some(slot) = self.slots.get_mut(&victim) else {
+                    return;
+                };
                 let at = slot.disk.ops() + within;
                 slot.fails_at.insert(at);
                 slot.disk.fail_op(at, DiskFault::Io);
@@ -93,13 +89,29 @@ impl World {
                 ));
             }
             _ => {
-                slot.full = true;
-                slot.disk
-                    .set_capacity(Some(slot.disk.used() + within * 1000));
-                self.env.note(format_args!("{victim:x}: the disk fills up"));
+                self.fill_up(victim);
                 self.env
                     .soon(SECOND, 6 * SECOND, Event::Mend(Fault::Full(victim)));
             }
+        }
+    }
+
+    /// Lets every sync of a member fail until its process has ended by it.
+    pub(crate) fn fail_syncs(&mut self, victim: u64) {
+        if let Some(slot) = self.slots.get_mut(&victim) {
+            slot.armed = true;
+            slot.disk.fail_syncs(true);
+            self.env.note(format_args!("{victim:x}: syncs fail"));
+        }
+    }
+
+    /// Leaves little space on a member's disk.
+    pub(crate) fn fill_up(&mut self, victim: u64) {
+        let left = self.env.random.below(25_000);
+        if let Some(slot) = self.slots.get_mut(&victim) {
+            slot.full = true;
+            slot.disk.set_capacity(Some(slot.disk.used() + left));
+            self.env.note(format_args!("{victim:x}: the disk fills up"));
         }
     }
 

@@ -17,6 +17,8 @@ impl World {
         for member in members {
             if let Some(slot) = self.slots.get_mut(&member) {
                 slot.disk.set_capacity(None);
+                slot.full = false;
+                slot.held = false;
                 slot.disk.crash_at(u64::MAX);
                 slot.recover();
             }
@@ -52,8 +54,12 @@ impl World {
         };
         let status = leader.consensus.status();
         if status.commit != status.last_index {
+            let voters: Vec<_> = self
+                .processes()
+                .map(|process| process.consensus.status())
+                .collect();
             return Some(format!(
-                "index {} of {} is committed",
+                "index {} of {} is committed: {status:x?}, {voters:x?}",
                 status.commit, status.last_index
             ));
         }

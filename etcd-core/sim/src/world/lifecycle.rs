@@ -7,7 +7,7 @@ use etcd_storage::wal::WalError;
 
 use super::World;
 use crate::env::Env;
-use crate::event::{Event, MS, Pid, SECOND};
+use crate::event::{Event, MS, Pid};
 use crate::member::{self, Death, Process};
 
 impl World {
@@ -59,7 +59,8 @@ impl World {
         }
         slot.recover();
         if !slot.removed {
-            self.env.soon(50 * MS, 4 * SECOND, Event::Start(member));
+            let (low, high) = self.env.settings.restart_ms;
+            self.env.soon(low * MS, high * MS, Event::Start(member));
         }
     }
 
@@ -95,7 +96,7 @@ impl World {
         let Some(slot) = self.slots.get_mut(&member) else {
             return;
         };
-        if slot.removed || slot.process.is_some() {
+        if slot.removed || slot.held || slot.process.is_some() {
             return;
         }
         slot.life += 1;
@@ -114,6 +115,17 @@ impl World {
                 let what = format!("{member:x} cannot start: {error}; {files:?}");
                 self.env.check.report(what);
             }
+        }
+    }
+
+    /// Lets a member rewrite its segments without what is dead.
+    #[cfg(test)]
+    pub(crate) fn defragment(&mut self, member: u64) {
+        if let Some(pid) = self.pid(member) {
+            self.with(pid, |process, env| {
+                process.begin_checkpoint(true, env);
+                Ok(())
+            });
         }
     }
 

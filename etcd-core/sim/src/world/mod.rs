@@ -31,6 +31,8 @@ pub(crate) struct Slot {
     pub(crate) process: Option<Process>,
     /// It was removed from the cluster and does not come back.
     pub(crate) removed: bool,
+    /// It is not started, by order of a test.
+    pub(crate) held: bool,
     /// Syncs fail.
     armed: bool,
     /// The disk is full.
@@ -49,6 +51,8 @@ pub(crate) struct World {
     /// Whether things still go wrong.
     storm: bool,
     ending: bool,
+    #[cfg(test)]
+    asked: u64,
 }
 
 impl Slot {
@@ -108,6 +112,8 @@ impl World {
             seed,
             storm: false,
             ending: false,
+            #[cfg(test)]
+            asked: 0,
         };
         for id in ids {
             let boot = Boot::New {
@@ -127,6 +133,7 @@ impl World {
             life: 0,
             process: None,
             removed: false,
+            held: false,
             armed: false,
             full: false,
             fails_at: BTreeSet::new(),
@@ -221,6 +228,11 @@ impl World {
                     client.wake(&mut self.env, &map);
                 }
             }
+            Event::Kill(member) => {
+                if self.storm {
+                    self.kill(member);
+                }
+            }
             Event::Start(member) => self.start(member),
             Event::Chaos => self.chaos(),
             Event::Mend(fault) => self.mend(fault),
@@ -303,16 +315,37 @@ impl World {
         map
     }
 
-    /// A request of nobody in particular, for tests.
+    /// A client that only collects answers, for tests.
     #[cfg(test)]
-    pub(crate) fn ask(&mut self, member: u64, caller: crate::request::Caller, request: Request) {
-        self.env.after(
-            0,
-            Event::Call(Box::new(Call {
-                caller,
-                member,
-                request,
-            })),
-        );
+    pub(crate) fn add_probe(&mut self) -> usize {
+        self.clients.push(Client::Probe(Vec::new()));
+        self.clients.len() - 1
+    }
+
+    /// Sends a request of a probe; its number.
+    #[cfg(test)]
+    pub(crate) fn ask(&mut self, probe: usize, member: u64, request: Request) -> u64 {
+        self.asked += 1;
+        let number = self.asked;
+        let caller = crate::request::Caller {
+            client: probe,
+            number,
+        };
+        let call = Call {
+            caller,
+            member,
+            request,
+        };
+        self.env.after(0, Event::Call(Box::new(call)));
+        number
+    }
+
+    /// What a probe was answered.
+    #[cfg(test)]
+    pub(crate) fn answer(&self, probe: usize, number: u64) -> Option<&Reply> {
+        match &self.clients[probe] {
+            Client::Probe(replies) => replies.iter().find(|r| r.0 == number).map(|r| &r.1),
+            _ => None,
+        }
     }
 }

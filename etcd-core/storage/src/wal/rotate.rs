@@ -110,7 +110,6 @@ impl Wal {
         }
         let names = list(&*self.disk, &self.dir)?;
         let surplus = names.len().saturating_sub(max_wals);
-        let mut removed = false;
         for name in names
             .iter()
             .take(surplus)
@@ -118,7 +117,12 @@ impl Wal {
         {
             let path = name.path(&self.dir);
             match self.disk.lock(&path, LockKind::Record) {
-                Ok(_lock) => self.disk.unlink(&path)?,
+                // One at a time: were a later one to vanish and an earlier one not, the
+                // log would have a gap.
+                Ok(_lock) => {
+                    self.disk.unlink(&path)?;
+                    self.disk.sync_dir(&self.dir)?;
+                }
                 // Somebody is reading it, a tool or a backup: the next time will do.
                 Err(DiskError { source, .. })
                     if source.kind() == std::io::ErrorKind::WouldBlock =>
@@ -127,10 +131,6 @@ impl Wal {
                 }
                 Err(e) => return Err(e.into()),
             }
-            removed = true;
-        }
-        if removed {
-            self.disk.sync_dir(&self.dir)?;
         }
         Ok(())
     }

@@ -1,1 +1,0 @@
-//! Single faults, one by one, with what must come of them.
