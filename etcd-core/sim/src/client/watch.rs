@@ -84,7 +84,7 @@ impl Watch {
     }
 
     pub(super) fn watched(&mut self, number: u64, response: Option<&Response>, env: &mut Env) {
-        if !self.connection.is_some_and(|(_, n)| n == number) {
+        if self.connection.is_none_or(|(_, n)| n != number) {
             return;
         }
         let Some(response) = response else {

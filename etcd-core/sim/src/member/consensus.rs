@@ -169,7 +169,7 @@ impl Process {
     }
 
     fn end_read(&mut self, context: u64, index: u64, env: &mut Env) {
-        if !self.reading.as_ref().is_some_and(|r| r.context == context) {
+        if self.reading.as_ref().is_none_or(|r| r.context != context) {
             return;
         }
         let Some(reading) = self.reading.take() else {

@@ -91,6 +91,40 @@ fn s22_a_member_is_added_and_promoted_while_one_is_down() {
     finish(world, "one down");
 }
 
+/// Nothing can be committed without the follower, and the follower cannot be counted
+/// before it has the state that the leader started from.
+#[test]
+fn s06_a_leader_that_has_just_started_sends_the_state_it_started_from() {
+    let mut world = quiet(4);
+    let leader = world.leader().unwrap().pid.member;
+    let mut followers = [1, 2, 3].into_iter().filter(|id| *id != leader);
+    let (behind, other) = (followers.next().unwrap(), followers.next().unwrap());
+    world.slots.get_mut(&behind).unwrap().held = true;
+    world.kill(behind);
+    world.run_for(12 * SECOND);
+    world.silence();
+    world.run_for(10 * SECOND);
+    for member in [leader, other] {
+        world.defragment(member);
+    }
+    world.run_for(SECOND);
+    world.slots.get_mut(&other).unwrap().held = true;
+    world.kill(leader);
+    world.kill(other);
+    world.slots.get_mut(&behind).unwrap().held = false;
+    world.start(leader);
+    world.start(behind);
+    let started_from = world.process(leader).unwrap().applied_index();
+    let had = world.process(behind).unwrap().consensus.status().last_index;
+    assert!(had + 20 < started_from, "{had} {started_from}");
+    world.run_for(10 * SECOND);
+    let leader = world.leader().expect("a leader");
+    let status = leader.consensus.status();
+    assert_eq!(status.commit, status.last_index);
+    assert!(status.commit > started_from);
+    finish(world, "one behind");
+}
+
 #[test]
 fn s34_beyond_the_quota_reads_deletions_and_compactions_work_and_space_returns() {
     let settings = Profile::Calm.settings();

@@ -315,6 +315,12 @@ impl World {
         map
     }
 
+    /// Lets clients come to an end, for tests.
+    #[cfg(test)]
+    pub(crate) fn silence(&mut self) {
+        self.ending = true;
+    }
+
     /// A client that only collects answers, for tests.
     #[cfg(test)]
     pub(crate) fn add_probe(&mut self) -> usize {
