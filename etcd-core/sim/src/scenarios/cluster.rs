@@ -3,9 +3,9 @@
 use etcd_proto::etcdserverpb::alarm_request::AlarmAction;
 use etcd_proto::etcdserverpb::{AlarmRequest, AlarmType, CompactionRequest, InternalRaftRequest};
 use etcd_proto::raftpb::ConfChangeType;
-use etcd_replica::{ConfChangeContext, Member};
+use etcd_replica::Member;
 
-use super::{delete, finish, get, is_done, put, quiet, response};
+use super::{conf_change, delete, finish, get, is_done, put, quiet, response};
 use crate::event::{Event, MS, SECOND};
 use crate::profile::Profile;
 use crate::request::{Reply, Request};
@@ -47,13 +47,6 @@ fn s18_s20_a_leader_that_is_cut_off_acknowledges_and_reads_nothing() {
     }
 }
 
-fn change(kind: ConfChangeType, member: Member, is_promote: bool) -> Request {
-    Request::ConfChange {
-        kind,
-        context: Box::new(ConfChangeContext { member, is_promote }),
-    }
-}
-
 #[test]
 fn s22_a_member_is_added_and_promoted_while_one_is_down() {
     let mut world = quiet(3);
@@ -69,7 +62,7 @@ fn s22_a_member_is_added_and_promoted_while_one_is_down() {
         ..Member::default()
     };
     let learner = ConfChangeType::ConfChangeAddLearnerNode;
-    let added = world.ask(probe, leader, change(learner, member.clone(), false));
+    let added = world.ask(probe, leader, conf_change(learner, member.clone(), false));
     world.run_for(SECOND);
     assert!(is_done(world.answer(probe, added)));
     world.env.after(0, Event::Start(4));
@@ -80,7 +73,7 @@ fn s22_a_member_is_added_and_promoted_while_one_is_down() {
         is_learner: false,
         ..member
     };
-    let promote = change(ConfChangeType::ConfChangeAddNode, voter, true);
+    let promote = conf_change(ConfChangeType::ConfChangeAddNode, voter, true);
     let promoted = world.ask(probe, leader, promote);
     world.run_for(SECOND);
     assert!(is_done(world.answer(probe, promoted)));

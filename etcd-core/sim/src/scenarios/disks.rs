@@ -2,10 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
+use etcd_proto::raftpb::ConfChangeType;
+use etcd_replica::Member;
 use etcd_storage::disk::{Disk, OpenMode};
 
-use super::{finish, get, is_done, put, quiet};
-use crate::event::{MS, SECOND};
+use super::{conf_change, finish, get, is_done, put, quiet};
+use crate::event::{Event, MS, SECOND};
 use crate::member::DIRECTORY;
 use crate::world::World;
 
@@ -85,13 +87,37 @@ fn s10_a_flipped_bit_stops_the_member_alters_nothing_and_spares_the_others() {
         let end = before.iter().rposition(|byte| *byte != 0).unwrap() as u64;
         disk.flip_bit(&file, end * place / 12, place as u8).unwrap();
         let flipped = disk.open(&file, OpenMode::Read).unwrap().map().unwrap();
-        world.slots.get_mut(&member).unwrap().held = false;
-        world.start(member);
-        let violation = world.env.check.violation().unwrap_or_default().to_owned();
-        assert!(violation.contains("is corrupt at offset"), "{violation}");
+        let error = world.start_error(member).expect("it does not start");
+        let line = error.to_string();
+        assert!(line.contains("is corrupt at offset"), "{line}");
         let after = disk.open(&file, OpenMode::Read).unwrap().map().unwrap();
         assert!(flipped == after, "the file stays as it is");
+        replace(&mut world, member);
+        finish(world, &format!("place {place}"));
     }
+}
+
+/// Removes a member that does not start, and adds another under a new ID.
+fn replace(world: &mut World, member: u64) {
+    let probe = world.add_probe();
+    let leader = world.leader().unwrap().pid.member;
+    let of = |id| Member {
+        id,
+        peer_urls: vec![format!("http://m{id}:2380")],
+        ..Member::default()
+    };
+    let remove = conf_change(ConfChangeType::ConfChangeRemoveNode, of(member), false);
+    let removed = world.ask(probe, leader, remove);
+    world.run_for(SECOND);
+    assert!(is_done(world.answer(probe, removed)));
+    world.slots.get_mut(&member).unwrap().removed = true;
+    let add = conf_change(ConfChangeType::ConfChangeAddNode, of(9), false);
+    let added = world.ask(probe, leader, add);
+    world.run_for(SECOND);
+    assert!(is_done(world.answer(probe, added)));
+    world.env.after(0, Event::Start(9));
+    world.run_for(5 * SECOND);
+    assert!(world.process(9).is_some_and(|p| p.applied_index() > 0));
 }
 
 #[test]

@@ -5,7 +5,8 @@ mod disks;
 mod storms;
 
 use etcd_proto::etcdserverpb::{DeleteRangeRequest, InternalRaftRequest, PutRequest};
-use etcd_replica::Response;
+use etcd_proto::raftpb::ConfChangeType;
+use etcd_replica::{ConfChangeContext, Member, Response};
 
 use crate::event::SECOND;
 use crate::profile::{Profile, Settings};
@@ -63,6 +64,13 @@ fn delete(key: &'static str) -> Request {
         }),
         ..InternalRaftRequest::default()
     }))
+}
+
+fn conf_change(kind: ConfChangeType, member: Member, is_promote: bool) -> Request {
+    Request::ConfChange {
+        kind,
+        context: Box::new(ConfChangeContext { member, is_promote }),
+    }
 }
 
 fn get(key: &str) -> Request {

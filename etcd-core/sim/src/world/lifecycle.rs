@@ -118,6 +118,18 @@ impl World {
         }
     }
 
+    /// Why a member does not start, if it does not. It is left as it is.
+    #[cfg(test)]
+    pub(crate) fn start_error(&mut self, member: u64) -> Option<OpenError> {
+        let slot = self.slots.get_mut(&member)?;
+        slot.life += 1;
+        let pid = Pid {
+            member,
+            life: slot.life,
+        };
+        member::start(pid, &slot.disk, &slot.boot, self.quota, &mut self.env).err()
+    }
+
     /// Lets a member rewrite its segments without what is dead.
     #[cfg(test)]
     pub(crate) fn defragment(&mut self, member: u64) {
