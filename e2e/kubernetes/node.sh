@@ -56,6 +56,7 @@ done
 touch "$D/loaded" # load.sh imports what is newer
 
 # failCgroupV1: the kubelet starts on hosts that still have version 1.
+# imageGCHighThresholdPercent: no registry could give an image back that a host with a full disk lets the kubelet collect.
 cat > "$D/kubelet.yaml" << C
 apiVersion: kubelet.config.k8s.io/v1beta1
 kind: KubeletConfiguration
@@ -70,6 +71,7 @@ clusterDomain: cluster.local
 authentication: {anonymous: {enabled: false}, webhook: {enabled: true}, x509: {clientCAFile: $S/pki/ca.crt}}
 authorization: {mode: Webhook}
 resolvConf: ""
+imageGCHighThresholdPercent: 100
 evictionHard: {imagefs.available: 1%, nodefs.available: 1%, memory.available: 100Mi}
 C
 until kubectl get --raw /readyz > /dev/null 2>&1; do sleep 0.2; done # up.sh limits the time

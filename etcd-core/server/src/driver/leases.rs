@@ -34,9 +34,7 @@ impl Node {
     pub async fn renew_lease(&self, id: i64) -> Result<KeepAlive, RequestError> {
         let deadline = tokio::time::Instant::now() + self.request_timeout();
         loop {
-            if !self.leadership().is_leader {
-                return Err(RequestError::NotLeader);
-            }
+            self.confirm_leadership().await?;
             let renewal = self.shared.lessor.lock().renew(id, self.shared.now_ms());
             match renewal {
                 Renewal::Renewed { ttl } => {
@@ -71,12 +69,31 @@ impl Node {
         Ok(())
     }
 
-    /// Granted TTL, remaining seconds and attached keys of a lease, as the leader
-    /// knows them.
-    pub fn lease_time_to_live(&self, id: i64) -> Option<(i64, i64, Vec<bytes::Bytes>)> {
+    /// A leader that was deposed without knowing must not keep a lease alive that its
+    /// successor lets end, nor tell of one. A read index alone does not show it: a
+    /// follower gets one too, from that successor.
+    async fn confirm_leadership(&self) -> Result<(), RequestError> {
+        let before = self.leadership();
+        if !before.is_leader {
+            return Err(RequestError::NotLeader);
+        }
+        self.read_index().await?;
+        if self.leadership() != before {
+            return Err(RequestError::NotLeader);
+        }
+        Ok(())
+    }
+
+    /// Granted TTL, remaining seconds and attached keys of a lease, at the leader;
+    /// `None` if there is no such lease.
+    pub async fn lease_time_to_live(
+        &self,
+        id: i64,
+    ) -> Result<Option<(i64, i64, Vec<bytes::Bytes>)>, RequestError> {
+        self.confirm_leadership().await?;
         let lessor = self.shared.lessor.lock();
-        let status = lessor.time_to_live(id, self.shared.now_ms())?;
-        Some((status.granted_ttl, status.ttl, status.keys))
+        let status = lessor.time_to_live(id, self.shared.now_ms());
+        Ok(status.map(|s| (s.granted_ttl, s.ttl, s.keys)))
     }
 
     /// IDs of all leases.

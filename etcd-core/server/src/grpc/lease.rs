@@ -61,9 +61,6 @@ impl LeaseService {
         if !self.node.leadership().is_leader {
             return self.forward.renew_lease(id).await;
         }
-        // Whoever was deposed unknowingly must not keep a lease alive that its
-        // successor lets end.
-        self.node.read_index().await?;
         Ok(match self.node.renew_lease(id).await? {
             KeepAlive::Renewed(ttl) => Some(ttl),
             KeepAlive::NotFound => None,
@@ -75,8 +72,7 @@ impl LeaseService {
         if !self.node.leadership().is_leader {
             return self.forward.lease_time_to_live(id, keys).await;
         }
-        self.node.read_index().await?;
-        let known = self.node.lease_time_to_live(id);
+        let known = self.node.lease_time_to_live(id).await?;
         Ok(known.map(|(granted, remaining, all)| TimeToLive {
             remaining,
             granted,

@@ -193,11 +193,8 @@ async fn lease_time_to_live(State(state): State<MembersState>, body: Bytes) -> R
             (StatusCode::BAD_REQUEST, "error unmarshalling request\n"),
         );
     };
-    if !node.leadership().is_leader {
-        return with_cluster_id(node, unanswered(&RequestError::NotLeader));
-    }
-    match node.lease_time_to_live(request.id) {
-        Some((granted_ttl, ttl, keys)) => {
+    match node.lease_time_to_live(request.id).await {
+        Ok(Some((granted_ttl, ttl, keys))) => {
             let response = LeaseTimeToLiveResponse {
                 header: Some(node.header(node.view().kv.revision())),
                 id: request.id,
@@ -210,7 +207,8 @@ async fn lease_time_to_live(State(state): State<MembersState>, body: Bytes) -> R
             };
             with_cluster_id(node, protobuf(response.encode_to_vec()))
         }
-        None => with_cluster_id(node, (StatusCode::NOT_FOUND, "lease not found\n")),
+        Ok(None) => with_cluster_id(node, (StatusCode::NOT_FOUND, "lease not found\n")),
+        Err(error) => with_cluster_id(node, unanswered(&error)),
     }
 }
 
