@@ -8,12 +8,14 @@
 //!        |  plan/      pure: -> Plan, one step
 //!        v
 //!      Step  -- render/  pure: spec -> manifests
-//!        |  apply.rs   the only writer
+//!        |  plan/calls.rs  pure: -> Calls, in order
 //!        v
+//!     apply.rs         the only writer
 //!     status.rs        pure: (Observed, Plan, outcome) -> status
 //! ```
 //!
-//! `controller/` turns that loop; `admit.rs` is the other half of the operator, in
+//! `turn.rs` is one turn of that loop, in the real world or in a simulated one;
+//! `controller/` takes the real ones; `admit.rs` is the other half of the operator, in
 //! the members' pods: nothing starts on an empty disk without a ticket from the loop.
 
 pub mod admission;
@@ -28,3 +30,4 @@ pub mod observe;
 pub mod plan;
 pub mod render;
 pub mod status;
+mod turn;

@@ -106,7 +106,7 @@ pub async fn run(client: Client, options: Options) -> Result<(), RunError> {
     metrics.set_leader(true);
     let probe = Probe::default();
     let context = Arc::new(Context {
-        applier: Applier::new(client.clone(), probe.clone(), options.settings.clone()),
+        applier: Applier::new(client.clone(), probe.clone()),
         recorder: Recorder::new(client.clone(), reconcile::reporter(&options.identity)),
         client,
         metrics,

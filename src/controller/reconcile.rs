@@ -1,5 +1,4 @@
-//! One turn for one cluster: look, plan; if something is to be done, look again at
-//! the API server itself, plan again, do it; then tell.
+//! The turns of the loop in the real world, with their events, logs and metrics.
 
 use std::{sync::Arc, time::Duration};
 
@@ -19,9 +18,9 @@ use crate::{
     api::{ConditionType, EtcdCluster, EtcdClusterStatus},
     apply::ApplyError,
     causes::causes,
-    observe::{ObserveError, Observer, Source},
-    plan::{Plan, Step, plan},
-    status::{LAST_ATTEMPT, Outcome, status},
+    observe::{ObserveError, Observed, Observer, Source},
+    plan::{Call, Plan, Reply},
+    turn::{Fault, StepError, Surroundings, Turn, turn},
 };
 
 use super::{Context, streams::Guarded};
@@ -44,12 +43,22 @@ pub(super) enum ReconcileError {
     /// The cluster itself could not be read.
     #[error("cannot read the EtcdCluster: {0}")]
     Read(Box<kube::Error>),
-    /// Status could not be written.
+    /// Something could not be written.
     #[error(transparent)]
-    Status(ApplyError),
+    Write(#[from] ApplyError),
     /// It took too long.
     #[error("took longer than {} s", TIME_LIMIT.as_secs())]
     TimeLimit,
+}
+
+impl Fault for ReconcileError {
+    fn is_gone(&self) -> bool {
+        matches!(self, ReconcileError::Write(error) if error.is_gone())
+    }
+
+    fn is_transient(&self) -> bool {
+        matches!(self, ReconcileError::Write(error) if error.is_transient())
+    }
 }
 
 /// Who events say they come from.
@@ -88,7 +97,7 @@ pub(super) fn error_policy(
     _: Arc<Worker>,
 ) -> Action {
     let name = guarded.name_any();
-    let conflict = matches!(error, ReconcileError::Status(error) if error.is_transient());
+    let conflict = error.is_transient();
     if !conflict {
         warn!(%name, error = causes(error), "will try again");
     }
@@ -101,155 +110,17 @@ pub(super) fn error_policy(
 
 impl Worker {
     async fn turn(&self, cached: &EtcdCluster) -> Result<Action, ReconcileError> {
-        let settings = &self.context.settings;
-        let namespace = cached.namespace().unwrap_or_default();
-        let name = cached.name_any();
-        let mut cluster = cached.clone();
-        let mut observed = self.observer.observe(&cluster, Source::Cache).await?;
-        let mut next = plan(&cluster, &observed, settings, Timestamp::now());
-        if next.step != Step::None {
-            // Never act on a cache: look at the API server, and decide again.
-            let api: Api<EtcdCluster> = Api::namespaced(self.context.client.clone(), &namespace);
-            let live = api.get_opt(&name).await;
-            let Some(live) = live.map_err(|error| ReconcileError::Read(Box::new(error)))? else {
-                self.context.metrics.forget(&namespace, &name);
-                return Ok(Action::await_change());
-            };
-            cluster = live;
-            observed = self.observer.observe(&cluster, Source::Live).await?;
-            next = plan(&cluster, &observed, settings, Timestamp::now());
-        }
-        if cluster.metadata.deletion_timestamp.is_some() {
-            self.context.metrics.forget(&namespace, &name);
-            return Ok(Action::await_change());
-        }
-        // Told before it is done: what was observed is older than what the step makes.
-        let before = cluster.status.clone();
-        let told = |cluster: &EtcdCluster, outcome: &Outcome| {
-            status(
-                cluster,
-                &observed,
-                &next,
-                outcome,
-                settings,
-                Timestamp::now(),
-            )
+        let mut around = Around {
+            worker: self,
+            namespace: cached.namespace().unwrap_or_default(),
+            name: cached.name_any(),
         };
-        // A step that failed the last time is told with that, until it succeeds.
-        let after = told(&cluster, &last_failure(before.as_ref(), &next));
-        let ready = is(&after, ConditionType::Ready);
-        self.context.metrics.cluster(
-            &namespace,
-            &name,
-            ready,
-            after.replicas,
-            after.ready_replicas,
-        );
-        self.announce(&cluster, before.as_ref(), &after).await;
-        let written = self.context.applier.write_status(&mut cluster, after).await;
-        written.map_err(ReconcileError::Status)?;
-        if next.step == Step::None {
-            return Ok(Action::requeue(next.patience()));
-        }
-        let planned = cluster.clone();
-        let outcome = self.carry_out(&mut cluster, &observed, &next).await;
-        if outcome.error.is_none() {
-            return Ok(Action::requeue(next.patience()));
-        }
-        // What the step has recorded on its way stays; only the tale of it changes.
-        let failed = told(&planned, &outcome);
-        let memory = cluster.status.clone().unwrap_or_default();
-        let after = EtcdClusterStatus {
-            phase: failed.phase,
-            plan: failed.plan,
-            conditions: failed.conditions,
-            ..memory
-        };
-        let written = self.context.applier.write_status(&mut cluster, after).await;
-        written.map_err(ReconcileError::Status)?;
-        Ok(Action::requeue(Duration::from_secs(2)))
-    }
-
-    /// Carries out the plan's step, counts it, logs it, and makes an event of it.
-    async fn carry_out(
-        &self,
-        cluster: &mut EtcdCluster,
-        observed: &crate::observe::Observed,
-        next: &Plan,
-    ) -> Outcome {
-        if next.step == Step::None {
-            return Outcome::default();
-        }
-        let step = next.step.name();
-        let (namespace, name) = (cluster.namespace().unwrap_or_default(), cluster.name_any());
-        let result = self
-            .context
-            .applier
-            .apply(cluster, observed, &next.step)
-            .await;
-        self.context.metrics.step(step, result.is_err());
-        match result {
-            Ok(()) => {
-                info!(namespace, name, step, reason = next.reason, "step");
-                self.event(
-                    cluster,
-                    EventType::Normal,
-                    step,
-                    next.step.member(),
-                    &next.reason,
-                )
-                .await;
-                Outcome::default()
-            }
-            Err(error) => {
-                if error.is_transient() {
-                    info!(namespace, name, step, reason = next.reason, %error, "step not done yet");
-                } else {
-                    warn!(namespace, name, step, reason = next.reason, %error, "step failed");
-                    let note = format!("{}: {}", next.reason, causes(&error));
-                    self.event(
-                        cluster,
-                        EventType::Warning,
-                        "StepFailed",
-                        next.step.member(),
-                        &note,
-                    )
-                    .await;
-                }
-                Outcome {
-                    error: Some(causes(&error)),
-                }
-            }
-        }
-    }
-
-    /// Events for conditions that turned.
-    async fn announce(
-        &self,
-        cluster: &EtcdCluster,
-        before: Option<&EtcdClusterStatus>,
-        after: &EtcdClusterStatus,
-    ) {
-        let turned = |type_| is(after, type_) && !before.is_some_and(|before| is(before, type_));
-        let message = |type_: ConditionType| {
-            let found = after.conditions.iter().find(|c| c.type_ == type_.as_str());
-            found.map(|c| c.message.clone()).unwrap_or_default()
-        };
-        for (type_, kind) in [
-            (ConditionType::Ready, EventType::Normal),
-            (ConditionType::Stalled, EventType::Warning),
-            (ConditionType::QuorumLost, EventType::Warning),
-            (ConditionType::Degraded, EventType::Warning),
-        ] {
-            if turned(type_) {
-                let text = message(type_);
-                info!(
-                    name = cluster.name_any(),
-                    condition = type_.as_str(),
-                    message = text,
-                    "turned true"
-                );
-                self.event(cluster, kind, type_.as_str(), None, &text).await;
+        match turn(&mut around, cached, &self.context.settings).await? {
+            Turn::Again(after) => Ok(Action::requeue(after)),
+            Turn::Gone => {
+                let (namespace, name) = (&around.namespace, &around.name);
+                self.context.metrics.forget(namespace, name);
+                Ok(Action::await_change())
             }
         }
     }
@@ -289,15 +160,118 @@ impl Worker {
     }
 }
 
-/// How `next` failed the last time, if the same was tried and told then.
-fn last_failure(before: Option<&EtcdClusterStatus>, next: &Plan) -> Outcome {
-    let told = before.and_then(|status| status.plan.as_ref());
-    let error = told
-        .filter(|told| next.step != Step::None && told.step == next.step.name())
-        .and_then(|told| told.reason.strip_prefix(&next.reason))
-        .and_then(|rest| rest.strip_prefix(LAST_ATTEMPT));
-    Outcome {
-        error: error.map(str::to_owned),
+/// The real world around one cluster.
+struct Around<'a> {
+    worker: &'a Worker,
+    namespace: String,
+    name: String,
+}
+
+impl Surroundings for Around<'_> {
+    type Error = ReconcileError;
+
+    fn now(&self) -> Timestamp {
+        Timestamp::now()
+    }
+
+    async fn cluster(&mut self) -> Result<Option<EtcdCluster>, ReconcileError> {
+        let client = self.worker.context.client.clone();
+        let api: Api<EtcdCluster> = Api::namespaced(client, &self.namespace);
+        let live = api.get_opt(&self.name).await;
+        live.map_err(|error| ReconcileError::Read(Box::new(error)))
+    }
+
+    async fn observe(
+        &mut self,
+        cluster: &EtcdCluster,
+        source: Source,
+    ) -> Result<Observed, ReconcileError> {
+        Ok(self.worker.observer.observe(cluster, source).await?)
+    }
+
+    async fn write_status(
+        &mut self,
+        cluster: &mut EtcdCluster,
+        status: EtcdClusterStatus,
+    ) -> Result<(), ReconcileError> {
+        let applier = &self.worker.context.applier;
+        Ok(applier.write_status(cluster, status).await?)
+    }
+
+    async fn call(
+        &mut self,
+        cluster: &mut EtcdCluster,
+        observed: &Observed,
+        call: &Call,
+    ) -> Result<Reply, ReconcileError> {
+        let applier = &self.worker.context.applier;
+        Ok(applier.call(cluster, observed, call).await?)
+    }
+
+    /// Metrics, and events for conditions that turned.
+    async fn announce(&mut self, cluster: &EtcdCluster, after: &EtcdClusterStatus) {
+        self.worker.context.metrics.cluster(
+            &self.namespace,
+            &self.name,
+            is(after, ConditionType::Ready),
+            after.replicas,
+            after.ready_replicas,
+        );
+        let before = cluster.status.as_ref();
+        let turned = |type_| is(after, type_) && !before.is_some_and(|before| is(before, type_));
+        let message = |type_: ConditionType| {
+            let found = after.conditions.iter().find(|c| c.type_ == type_.as_str());
+            found.map(|c| c.message.clone()).unwrap_or_default()
+        };
+        for (type_, kind) in [
+            (ConditionType::Ready, EventType::Normal),
+            (ConditionType::Stalled, EventType::Warning),
+            (ConditionType::QuorumLost, EventType::Warning),
+            (ConditionType::Degraded, EventType::Warning),
+        ] {
+            if turned(type_) {
+                let text = message(type_);
+                info!(
+                    name = cluster.name_any(),
+                    condition = type_.as_str(),
+                    message = text,
+                    "turned true"
+                );
+                self.worker
+                    .event(cluster, kind, type_.as_str(), None, &text)
+                    .await;
+            }
+        }
+    }
+
+    /// Counts the step, logs it, and makes an event of it.
+    async fn stepped(
+        &mut self,
+        cluster: &EtcdCluster,
+        next: &Plan,
+        result: &Result<(), StepError<ReconcileError>>,
+    ) {
+        let (namespace, name) = (&self.namespace, &self.name);
+        let (step, reason) = (next.step.name(), &next.reason);
+        self.worker.context.metrics.step(step, result.is_err());
+        let (kind, title, note) = match result {
+            Ok(()) => {
+                info!(namespace, name, step, reason, "step");
+                (EventType::Normal, step, reason.clone())
+            }
+            Err(error) if error.is_transient() => {
+                info!(namespace, name, step, reason, %error, "step not done yet");
+                return;
+            }
+            Err(error) => {
+                warn!(namespace, name, step, reason, %error, "step failed");
+                let note = format!("{reason}: {}", causes(error));
+                (EventType::Warning, "StepFailed", note)
+            }
+        };
+        self.worker
+            .event(cluster, kind, title, next.step.member(), &note)
+            .await;
     }
 }
 

@@ -7,15 +7,20 @@
 //!   membership   learners, lost members, scale
 //!   update       templates, one member at a time
 //!              -> Plan { step, reason, blocked, stalled }
+//!   calls      Step -> Calls, in the order `apply` makes them
 //! ```
 
 mod bootstrap;
+mod call;
+mod calls;
 mod membership;
 mod objects;
 mod roster;
 mod step;
 mod update;
 
+pub use call::{Call, EtcdCall, Kind, Manifest, Record, Reply};
+pub use calls::calls;
 pub(crate) use roster::quorum;
 pub use roster::{Member, Roster};
 pub use step::Step;

@@ -1,0 +1,275 @@
+//! The calls a step consists of, as data: `apply` makes them of the API server and of
+//! members, the simulation of its model of both. So the order in which a step writes
+//! is in one place, and is what the simulation cuts off before and after each call.
+
+use kube::core::ApiResource;
+use serde_json::Value;
+
+use crate::{
+    api::{Bootstrap, EtcdClusterStatus, MemberRole, Ticket},
+    identity,
+};
+
+/// One call of a step. Each is safe to repeat.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Call {
+    /// Record something in status, at the resourceVersion status was read at.
+    Record(Record),
+    /// Server-side apply of a whole object.
+    Apply(Manifest),
+    /// Merge patch of a part of an object. The patch names the UID it is meant for.
+    Patch {
+        /// Its kind.
+        kind: Kind,
+        /// Its name.
+        name: String,
+        /// The patch.
+        patch: Value,
+        /// Recorded if the API server says that this very object is not there, so
+        /// that the patch cannot have been applied.
+        otherwise: Option<Record>,
+    },
+    /// Delete an object, if it still is the one that was looked at.
+    Delete {
+        /// Its kind.
+        kind: Kind,
+        /// Its name.
+        name: String,
+        /// Its UID.
+        uid: String,
+        /// resourceVersion it was judged by, where that matters.
+        resource_version: Option<String>,
+    },
+    /// Ask etcd.
+    Etcd(EtcdCall),
+}
+
+/// An object as it should be.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Manifest {
+    /// Its kind.
+    pub kind: Kind,
+    /// Its name.
+    pub name: String,
+    /// All of it, with apiVersion and kind.
+    pub body: Value,
+    /// Whether it was seen among ours. If not, an object of that name that is someone
+    /// else's is left alone.
+    pub seen: bool,
+}
+
+/// Kinds of objects the operator writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    /// A Service.
+    Service,
+    /// A PodDisruptionBudget.
+    DisruptionBudget,
+    /// A member's StatefulSet.
+    StatefulSet,
+    /// A member's pod.
+    Pod,
+    /// A member's claim.
+    Claim,
+}
+
+/// A call of a member's gRPC services.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum EtcdCall {
+    /// Add a member as learner. The reply names its ID.
+    AddLearner {
+        /// The member.
+        member: String,
+        /// Its peer URL.
+        peer_url: String,
+    },
+    /// Make a learner a voter.
+    Promote {
+        /// The member.
+        member: String,
+        /// Its ID.
+        id: u64,
+    },
+    /// Remove a member.
+    Remove {
+        /// The member.
+        member: String,
+        /// Its ID.
+        id: u64,
+    },
+    /// Move leadership; asked of the member that leads.
+    MoveLeader {
+        /// Member that leads.
+        from: String,
+        /// Member that shall lead.
+        to: String,
+        /// Its ID.
+        to_id: u64,
+    },
+}
+
+/// What a call answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reply {
+    /// It is done.
+    Done,
+    /// A member of this ID was added.
+    Added(u64),
+}
+
+/// What is recorded in status before, or because of, an act.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Record {
+    /// A member of that serial is about to be made; the serial is spent.
+    Serial {
+        /// The member.
+        member: String,
+        /// Its serial.
+        serial: i64,
+    },
+    /// A cluster that was found is this one.
+    Adopted {
+        /// Its ID.
+        cluster_id: u64,
+        /// Its members, with their IDs.
+        members: Vec<(String, u64)>,
+    },
+    /// Who bootstraps.
+    Bootstrap(Bootstrap),
+    /// These are members no more, and will not be.
+    Removed {
+        /// The members.
+        members: Vec<String>,
+    },
+    /// Nothing is left of a member.
+    Forgotten {
+        /// The member.
+        member: String,
+    },
+    /// A ticket is about to be handed out.
+    Ticket {
+        /// The member.
+        member: String,
+        /// The ticket.
+        ticket: Ticket,
+    },
+    /// A ticket was not handed out, for certain.
+    TicketReturned {
+        /// The member.
+        member: String,
+    },
+    /// A member was added as learner.
+    Joined {
+        /// The member.
+        member: String,
+        /// Its ID.
+        id: u64,
+    },
+}
+
+impl Call {
+    /// What is to be recorded because of the reply.
+    pub fn consequence(&self, reply: Reply) -> Option<Record> {
+        match (self, reply) {
+            // Should this be lost, the member list names it by its peer URL.
+            (Call::Etcd(EtcdCall::AddLearner { member, .. }), Reply::Added(id)) => {
+                let member = member.clone();
+                Some(Record::Joined { member, id })
+            }
+            _ => None,
+        }
+    }
+
+    /// What is to be recorded if the object of the call is gone for certain.
+    pub fn otherwise(&self) -> Option<&Record> {
+        match self {
+            Call::Patch { otherwise, .. } => otherwise.as_ref(),
+            _ => None,
+        }
+    }
+
+    /// What it does, for errors and for traces of the simulation.
+    pub fn what(&self) -> String {
+        match self {
+            Call::Record(record) => format!("records {record:?}"),
+            Call::Apply(manifest) => format!("applies {} {}", manifest.kind, manifest.name),
+            Call::Patch { kind, name, .. } => format!("patches {kind} {name}"),
+            Call::Delete { kind, name, .. } => format!("deletes {kind} {name}"),
+            Call::Etcd(EtcdCall::AddLearner { member, .. }) => format!("adds {member}"),
+            Call::Etcd(EtcdCall::Promote { member, .. }) => format!("promotes {member}"),
+            Call::Etcd(EtcdCall::Remove { member, .. }) => format!("removes {member}"),
+            Call::Etcd(EtcdCall::MoveLeader { to, .. }) => format!("moves leadership to {to}"),
+        }
+    }
+}
+
+impl Record {
+    /// Writes it into `status`.
+    pub fn write(&self, status: &mut EtcdClusterStatus) {
+        match self {
+            Record::Serial { member, serial } => {
+                status.next_serial = status.next_serial.max(serial + 1);
+                status.member_mut(member);
+            }
+            Record::Adopted {
+                cluster_id,
+                members,
+            } => {
+                status.cluster_id = Some(identity::hex(*cluster_id));
+                for (name, id) in members {
+                    let member = status.member_mut(name);
+                    member.id = Some(identity::hex(*id));
+                    member.role = MemberRole::Voter;
+                }
+            }
+            Record::Bootstrap(bootstrap) => status.bootstrap = Some(bootstrap.clone()),
+            Record::Removed { members } => {
+                for name in members {
+                    status.member_mut(name).role = MemberRole::Removed;
+                }
+            }
+            Record::Forgotten { member } => status.members.retain(|m| m.name != *member),
+            Record::Ticket { member, ticket } => {
+                let line = status.member_mut(member);
+                line.id = Some(ticket.member_id.clone());
+                line.ticket = Some(ticket.clone());
+            }
+            Record::TicketReturned { member } => status.member_mut(member).ticket = None,
+            Record::Joined { member, id } => {
+                let line = status.member_mut(member);
+                line.id = Some(identity::hex(*id));
+                line.role = MemberRole::Learner;
+            }
+        }
+    }
+}
+
+impl Kind {
+    /// Its API.
+    pub fn resource(self) -> ApiResource {
+        use k8s_openapi::api::{
+            apps::v1::StatefulSet,
+            core::v1::{PersistentVolumeClaim, Pod, Service},
+            policy::v1::PodDisruptionBudget,
+        };
+        match self {
+            Kind::Service => ApiResource::erase::<Service>(&()),
+            Kind::DisruptionBudget => ApiResource::erase::<PodDisruptionBudget>(&()),
+            Kind::StatefulSet => ApiResource::erase::<StatefulSet>(&()),
+            Kind::Pod => ApiResource::erase::<Pod>(&()),
+            Kind::Claim => ApiResource::erase::<PersistentVolumeClaim>(&()),
+        }
+    }
+}
+
+impl std::fmt::Display for Kind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Kind::Service => "Service",
+            Kind::DisruptionBudget => "PodDisruptionBudget",
+            Kind::StatefulSet => "StatefulSet",
+            Kind::Pod => "Pod",
+            Kind::Claim => "PersistentVolumeClaim",
+        })
+    }
+}
