@@ -17,6 +17,7 @@
 //! `turn.rs` is one turn of that loop, in the real world or in a simulated one;
 //! `controller/` takes the real ones; `admit.rs` is the other half of the operator, in
 //! the members' pods: nothing starts on an empty disk without a ticket from the loop.
+//! `plugin/` is `kubectl etcd`, a program of its own for people.
 
 pub mod admission;
 pub mod admit;
@@ -28,6 +29,7 @@ pub mod controller;
 pub mod identity;
 pub mod observe;
 pub mod plan;
+pub mod plugin;
 pub mod render;
 pub mod status;
 mod turn;

@@ -34,3 +34,6 @@ pub const ANNOTATION_CLUSTER_ID: &str = "etcd-core.io/cluster-id";
 pub const ANNOTATION_MEMBER_ID: &str = "etcd-core.io/member-id";
 /// On a claim: why its member left. A retired claim is never mounted again.
 pub const ANNOTATION_RETIRED: &str = "etcd-core.io/retired";
+/// On an EtcdCluster: when a person asked for a restart of every member (RFC 3339).
+/// Another value is another restart, as `kubectl rollout restart` does it.
+pub const ANNOTATION_RESTARTED_AT: &str = "etcd-core.io/restarted-at";
