@@ -171,7 +171,7 @@ pub static FLAGS: &[Flag] = &[
     flag("max-txn-ops", Uint, "128", Member, Works, "Most operations in a transaction."),
     flag("max-request-bytes", Uint, "1572864", Member, Works, "Largest request of a client, in bytes."),
     flag("max-concurrent-streams", Uint32, "4294967295", Member, Works, "Most concurrent streams of one client connection."),
-    flag("grpc-keepalive-min-time", Duration, "5s", Member, Accepted("Clients that ping too often are not disconnected."), "Shortest pause between a client's pings."),
+    flag("grpc-keepalive-min-time", Duration, "5s", Member, Works, "Shortest pause between a client's pings."),
     flag("grpc-keepalive-interval", Duration, "2h0m0s", Member, Works, "Pause between the server's pings on an idle connection; 0 is never."),
     flag("grpc-keepalive-timeout", Duration, "20s", Member, Works, "Wait for the answer to a ping before the connection is closed; 0 is never."),
     flag("socket-reuse-port", Bool, "false", Member, Works, "Set SO_REUSEPORT on listeners."),

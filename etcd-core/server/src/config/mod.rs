@@ -36,7 +36,7 @@ pub use note::Note;
 pub use raw::RawConfig;
 pub use typed::{
     AutoCompaction, ClusterState, Config, LogConfig, LogFormat, LogLevel, LogOutput, LogRotation,
-    RaftTimeouts, SocketOptions, TlsInfo, TlsVersion,
+    RaftTimeouts, SocketOptions, TlsInfo, TlsSide, TlsVersion,
 };
 pub use url::{Scheme, Url};
 pub use validate::ValidateError;

@@ -73,6 +73,9 @@ pub struct Config {
     pub max_concurrent_streams: u32,
     /// Pings of idle connections, as (pause, wait for the answer).
     pub grpc_keepalive: Option<(Duration, Duration)>,
+    /// Shortest pause between pings of a client with calls under way; zero is
+    /// gRPC's default.
+    pub grpc_keepalive_min_time: Duration,
     /// Options of listening sockets.
     pub socket: SocketOptions,
     /// Timeouts between members.
@@ -207,6 +210,8 @@ pub enum AutoCompaction {
 /// TLS of one side, as files; see `crate::tls` for what is made of them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TlsInfo {
+    /// Whose flags name the files.
+    pub side: TlsSide,
     /// Certificate of the listener.
     pub cert_file: String,
     /// Its key.
@@ -219,7 +224,7 @@ pub struct TlsInfo {
     pub trusted_ca_file: String,
     /// Require certificates of the other side.
     pub client_cert_auth: bool,
-    /// Revocation list, DER.
+    /// Revocation list, DER or PEM.
     pub crl_file: String,
     /// Make a certificate if none is given.
     pub auto: bool,
@@ -248,6 +253,27 @@ impl TlsInfo {
     /// Whether the other side must present a certificate.
     pub fn requires_client_cert(&self) -> bool {
         self.client_cert_auth || !self.trusted_ca_file.is_empty()
+    }
+}
+
+/// Which listeners a [`TlsInfo`] is for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum TlsSide {
+    /// Client and metrics listeners.
+    #[default]
+    Client,
+    /// Peer listeners and connections to peers.
+    Peer,
+}
+
+impl TlsSide {
+    /// The flag of this side for what the client side calls `client` and the
+    /// peer side `peer`.
+    pub const fn flag(self, client: &'static str, peer: &'static str) -> &'static str {
+        match self {
+            TlsSide::Client => client,
+            TlsSide::Peer => peer,
+        }
     }
 }
 

@@ -14,7 +14,7 @@ use super::note::Note;
 use super::number::{parse_bool, parse_int, parse_uint};
 use super::raw::RawConfig;
 use super::typed::{
-    AutoCompaction, ClusterState, Config, LogConfig, RaftTimeouts, SocketOptions, TlsInfo,
+    AutoCompaction, ClusterState, Config, LogConfig, RaftTimeouts, SocketOptions, TlsInfo, TlsSide,
     TlsVersion,
 };
 use super::url::{AddressError, Url, parse_list, split_host_port};
@@ -338,6 +338,7 @@ pub fn validate(
         max_txn_ops: usize_of(number("max-txn-ops")),
         max_request_bytes: usize_of(number("max-request-bytes")),
         max_concurrent_streams: u32::try_from(number("max-concurrent-streams")).unwrap_or(u32::MAX),
+        grpc_keepalive_min_time: span("grpc-keepalive-min-time").to_std(),
         grpc_keepalive: match (
             span("grpc-keepalive-interval"),
             span("grpc-keepalive-timeout"),
@@ -519,6 +520,7 @@ fn tls(raw: &RawConfig) -> Result<(TlsInfo, TlsInfo), ValidateError> {
         }
     }
     let client = TlsInfo {
+        side: TlsSide::Client,
         cert_file: text("cert-file"),
         key_file: text("key-file"),
         client_cert_file: text("client-cert-file"),
@@ -536,6 +538,7 @@ fn tls(raw: &RawConfig) -> Result<(TlsInfo, TlsInfo), ValidateError> {
         max_version,
     };
     let peer = TlsInfo {
+        side: TlsSide::Peer,
         cert_file: text("peer-cert-file"),
         key_file: text("peer-key-file"),
         client_cert_file: text("peer-client-cert-file"),

@@ -7,7 +7,6 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::ServerConfig;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
@@ -16,10 +15,8 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::bind::Listener;
 use super::stream::{ConnectionInfo, Raw, Stream, keep_alive};
-use crate::tls::{check_address, common_name};
+use crate::tls::{ServerTls, check_address, common_name, in_gos_words};
 
-/// What a handshake may take.
-const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Pause after an accept that failed for want of something, such as files.
 const PAUSE: Duration = Duration::from_millis(50);
 
@@ -27,11 +24,34 @@ const PAUSE: Duration = Duration::from_millis(50);
 #[derive(Clone)]
 pub struct Security {
     /// Certificate, versions, suites, protocols.
-    pub config: Arc<ServerConfig>,
+    pub tls: Arc<ServerTls>,
     /// Whether a client's certificate must name its address.
     pub check_address: bool,
     /// For the log: client or peer.
     pub endpoint: &'static str,
+}
+
+/// What those at the other end of a connection may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Patience {
+    /// For a TLS handshake, and for finding out what the names in their
+    /// certificate mean.
+    pub handshake: Duration,
+    /// Until it is clear whether they speak HTTP/1 or HTTP/2.
+    pub preface: Duration,
+    /// For a request's head in HTTP/1, and between requests.
+    pub head: Duration,
+}
+
+impl Default for Patience {
+    /// Handshake and head as in etcd, where there is no other limit.
+    fn default() -> Patience {
+        Patience {
+            handshake: Duration::from_secs(10),
+            preface: Duration::from_secs(30),
+            head: Duration::from_secs(300),
+        }
+    }
 }
 
 /// Bounds and end of a listener.
@@ -39,6 +59,8 @@ pub struct Security {
 pub struct Limits {
     /// Connections at once, over all listeners that share it.
     pub connections: Arc<Semaphore>,
+    /// Bounds of time.
+    pub patience: Patience,
     /// Ends accepting, and asks connections to finish.
     pub stop: CancellationToken,
     /// Counts the tasks of connections.
@@ -50,6 +72,7 @@ impl Limits {
     pub fn new(connections: usize) -> Limits {
         Limits {
             connections: Arc::new(Semaphore::new(connections.min(Semaphore::MAX_PERMITS))),
+            patience: Patience::default(),
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),
         }
@@ -96,13 +119,15 @@ pub(super) async fn accept<F, R>(
                 continue;
             }
         };
-        let (security, serve) = (security.clone(), serve.clone());
+        let (security, serve, limit) = (security.clone(), serve.clone(), limits.patience.handshake);
         limits.tasks.spawn(async move {
             let _permit: OwnedSemaphorePermit = permit;
             match security {
                 None => serve(Stream::Plain(raw), ConnectionInfo::plain(remote, address)).await,
                 Some(security) => {
-                    if let Some((stream, info)) = handshake(raw, remote, address, &security).await {
+                    if let Some((stream, info)) =
+                        handshake(raw, remote, address, &security, limit).await
+                    {
                         serve(stream, info).await;
                     }
                 }
@@ -144,10 +169,11 @@ async fn handshake(
     remote: String,
     address: Option<IpAddr>,
     security: &Security,
+    limit: Duration,
 ) -> Option<(Stream, ConnectionInfo)> {
     let endpoint = security.endpoint;
-    let acceptor = TlsAcceptor::from(security.config.clone());
-    let stream = match tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(raw)).await {
+    let acceptor = TlsAcceptor::from(security.tls.current());
+    let stream = match tokio::time::timeout(limit, acceptor.accept(raw)).await {
         Ok(Ok(stream)) => stream,
         // Port scanners and health checks of load balancers say nothing at all.
         Ok(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {
@@ -155,6 +181,7 @@ async fn handshake(
             return None;
         }
         Ok(Err(error)) => {
+            let error = in_gos_words(error);
             tracing::warn!("remote-addr" = %remote, %error, "rejected connection on {endpoint} endpoint");
             return None;
         }
@@ -172,11 +199,12 @@ async fn handshake(
         .peer_certificates()
         .and_then(|certs| certs.first())
         .cloned();
-    if let (true, Some(leaf), Some(address)) = (security.check_address, &leaf, address)
-        && let Err(error) = check_address(leaf, address).await
-    {
-        tracing::warn!("remote-addr" = %remote, %error, "rejected connection on {endpoint} endpoint");
-        return None;
+    if let (true, Some(leaf), Some(address)) = (security.check_address, &leaf, address) {
+        let checked = tokio::time::timeout(limit, check_address(leaf, address)).await;
+        if let Err(error) = checked.unwrap_or_else(|_| Err("name lookup timed out".to_owned())) {
+            tracing::warn!("remote-addr" = %remote, %error, "rejected connection on {endpoint} endpoint");
+            return None;
+        }
     }
     let name = leaf.and_then(|leaf| {
         let (_, cert) = X509Certificate::from_der(&leaf).ok()?;

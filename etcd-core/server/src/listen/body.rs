@@ -9,6 +9,7 @@ use bytes::{Buf, Bytes};
 use http_body::{Body, Frame, SizeHint};
 
 use super::stream::ConnectionInfo;
+use super::wire::OpenStream;
 use crate::metrics::{CANCELED, CODES, CallType, METHODS, MethodMetrics, Metrics, UNKNOWN};
 
 /// Counts gRPC messages in a stream of bytes: one flag byte, four bytes of
@@ -133,6 +134,8 @@ pub struct GrpcBody {
     began: Instant,
     /// Set once the call's end is counted.
     counted: bool,
+    /// For as long as the call lasts.
+    _open: OpenStream,
 }
 
 impl GrpcBody {
@@ -141,13 +144,16 @@ impl GrpcBody {
         headers: &http::HeaderMap,
         call: Call,
         began: Instant,
+        open: OpenStream,
     ) -> GrpcBody {
+        call.connection.activity().answered();
         let mut body = GrpcBody {
             inner,
             call,
             counter: MessageCounter::default(),
             began,
             counted: false,
+            _open: open,
         };
         // A call that failed at once has its status in the headers.
         if headers.contains_key("grpc-status") {
@@ -205,6 +211,7 @@ impl Body for ResponseBody {
             ResponseBody::Grpc(body) => {
                 let polled = Pin::new(&mut body.inner).poll_frame(cx);
                 if let Poll::Ready(Some(Ok(frame))) = &polled {
+                    body.call.connection.activity().answered();
                     if let Some(data) = frame.data_ref() {
                         let (messages, bytes) = body.counter.feed(data.chunk());
                         body.call.metrics.network.client_grpc_sent_bytes.add(bytes);

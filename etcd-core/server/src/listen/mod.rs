@@ -9,13 +9,17 @@
 mod accept;
 mod bind;
 mod body;
+mod frames;
+mod pings;
 mod serve;
 mod stream;
 #[cfg(test)]
 mod tests;
+mod wire;
 
-pub use accept::{Limits, Security};
+pub use accept::{Limits, Patience, Security};
 pub use bind::{BindError, Listener, bind};
 pub use body::{RequestBody, ResponseBody};
+pub use pings::PingPolicy;
 pub use serve::{ClientService, serve_client, serve_metrics, serve_peer};
 pub use stream::{ConnectionInfo, keep_alive};

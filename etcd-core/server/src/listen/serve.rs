@@ -17,7 +17,9 @@ use tower::{Service, ServiceExt};
 use super::accept::{Limits, Security, accept};
 use super::bind::Listener;
 use super::body::{Call, GrpcBody, RequestBody, ResponseBody};
+use super::pings::PingPolicy;
 use super::stream::{ConnectionInfo, Stream};
+use super::wire::{OpenStream, Wire};
 use crate::metrics::{CallType, Metrics};
 
 /// What a stream may have on its way to us unread, in bytes.
@@ -34,9 +36,6 @@ const MAX_HEADERS: u32 = 64 << 10;
 const MAX_HEADER_COUNT: usize = 100;
 /// Streams a client may open and reset before we have seen to them.
 const MAX_RESETS: usize = 256;
-/// What an HTTP/1 client may take to send a request's head. Connections that
-/// stay open between requests wait as long.
-const HEADER_TIMEOUT: Duration = Duration::from_secs(300);
 /// What requests under way may take once we are stopping. Watches never end by
 /// themselves, and clients find another member quickly.
 const GRACE: Duration = Duration::from_millis(300);
@@ -56,6 +55,8 @@ pub struct ClientService<G> {
     pub max_concurrent_streams: u32,
     /// Pings of idle connections: pause, and wait for the answer.
     pub keepalive: Option<(Duration, Duration)>,
+    /// How often clients may ping; none is as often as they like.
+    pub pings: Option<PingPolicy>,
     /// Unary calls that take longer are logged.
     pub slow_request: Duration,
 }
@@ -81,7 +82,7 @@ pub async fn serve_client<G>(
     builder
         .http1()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEADER_TIMEOUT)
+        .header_read_timeout(limits.patience.head)
         .max_buf_size(MAX_HEADERS as usize)
         .max_headers(MAX_HEADER_COUNT)
         .half_close(true);
@@ -102,17 +103,28 @@ pub async fn serve_client<G>(
             .keep_alive_timeout(wait);
     }
     let builder = Arc::new(builder);
-    let stop = limits.stop.clone();
+    let (stop, patience) = (limits.stop.clone(), limits.patience);
     accept(listener, security, limits, move |stream: Stream, info: ConnectionInfo| {
         let (builder, service, stop) = (builder.clone(), service.clone(), stop.clone());
         async move {
             let remote = info.clone();
+            let wire = Wire::new(stream, info.clone(), service.pings);
             let handler = hyper::service::service_fn(move |request| handle(&service, &info, request));
-            let connection = builder.serve_connection(TokioIo::new(stream), handler);
+            let connection = builder.serve_connection(TokioIo::new(wire), handler);
             let mut connection = std::pin::pin!(connection);
+            let silent = async {
+                tokio::time::sleep(patience.preface).await;
+                if remote.activity().begun() {
+                    std::future::pending::<()>().await;
+                }
+            };
             let ended = tokio::select! {
                 ended = connection.as_mut() => Some(ended),
                 () = stop.cancelled() => None,
+                () = silent => {
+                    tracing::debug!("remote-addr" = remote.remote(), "client says nothing; closing its connection");
+                    return;
+                }
             };
             let ended = match ended {
                 Some(ended) => ended,
@@ -202,12 +214,13 @@ where
         .grpc
         .client_request(call_type.unwrap_or(CallType::Unary), version);
     let counted = call.clone();
+    let open = OpenStream::new(info);
     let request = request.map(|body| RequestBody::new(body, call));
     // The routes are always ready.
     grpc.call(request).map(move |answer| {
         answer.map(|answer| {
             let (parts, body) = answer.into_parts();
-            let body = GrpcBody::new(body, &parts.headers, counted, began);
+            let body = GrpcBody::new(body, &parts.headers, counted, began, open);
             Response::from_parts(parts, ResponseBody::Grpc(body))
         })
     })
@@ -242,7 +255,7 @@ async fn serve_http1(
     let mut builder = hyper::server::conn::http1::Builder::new();
     builder
         .timer(TokioTimer::new())
-        .header_read_timeout(HEADER_TIMEOUT)
+        .header_read_timeout(limits.patience.head)
         .max_buf_size(MAX_HEADERS as usize)
         .max_headers(MAX_HEADER_COUNT)
         .half_close(true);

@@ -12,6 +12,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::server::TlsStream;
 
+use super::wire::Activity;
+
 /// Silence after which the kernel asks whether the other end is there, and the
 /// pause between its questions; Go's figures.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
@@ -36,6 +38,7 @@ struct Inner {
     address: Option<IpAddr>,
     secure: bool,
     common_name: Option<String>,
+    activity: Activity,
 }
 
 impl ConnectionInfo {
@@ -46,6 +49,7 @@ impl ConnectionInfo {
             address,
             secure: false,
             common_name: None,
+            activity: Activity::default(),
         }))
     }
 
@@ -60,7 +64,13 @@ impl ConnectionInfo {
             address,
             secure: true,
             common_name,
+            activity: Activity::default(),
         }))
+    }
+
+    /// What goes on on the connection.
+    pub(super) fn activity(&self) -> &Activity {
+        &self.0.activity
     }
 
     /// The other end's address, for the log.

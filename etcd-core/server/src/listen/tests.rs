@@ -17,7 +17,7 @@ use crate::config::features::FeatureGates;
 use crate::config::{SocketOptions, TlsInfo, Url};
 use crate::metrics::Metrics;
 use crate::tls::tests::Authority;
-use crate::tls::{client_config, server_config};
+use crate::tls::{ClientTls, Material, ServerTls};
 
 /// Answers every call with one message: the client's name, or "nobody".
 async fn grpc(
@@ -55,12 +55,22 @@ struct Server {
 }
 
 fn serve(url: &str, tls: Option<&TlsInfo>) -> Server {
+    serve_with(url, tls, Limits::new(100), None)
+}
+
+fn serve_with(
+    url: &str,
+    tls: Option<&TlsInfo>,
+    limits: Limits,
+    pings: Option<PingPolicy>,
+) -> Server {
     let listener = bind(&Url::parse(url).expect("a URL"), SocketOptions::default()).expect("bound");
     let address = listener.address();
-    let limits = Limits::new(100);
     let metrics = Arc::new(Metrics::new(false, &FeatureGates::default()));
     let security = tls.map(|info| Security {
-        config: server_config(info, &[b"h2", b"http/1.1"]).expect("TLS"),
+        tls: Arc::new(
+            ServerTls::new(Material::new(info.clone()), &[b"h2", b"http/1.1"]).expect("TLS"),
+        ),
         check_address: false,
         endpoint: "client",
     });
@@ -70,6 +80,7 @@ fn serve(url: &str, tls: Option<&TlsInfo>) -> Server {
         metrics: metrics.clone(),
         max_concurrent_streams: u32::MAX,
         keepalive: None,
+        pings,
         slow_request: Duration::from_secs(1),
     };
     tokio::spawn(serve_client(listener, security, limits.clone(), service));
@@ -84,7 +95,8 @@ trait Io: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> Io for T {}
 
 async fn secure(address: &str, info: &TlsInfo, protocol: &[u8]) -> std::io::Result<Box<dyn Io>> {
-    let mut config = (*client_config(info).expect("TLS")).clone();
+    let tls = ClientTls::new(Material::new(info.clone())).expect("TLS");
+    let mut config = (*tls.current()).clone();
     config.alpn_protocols = vec![protocol.to_vec()];
     let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
     let name = rustls::pki_types::ServerName::try_from("localhost").expect("a name");
@@ -269,4 +281,122 @@ async fn sockets_are_bound_as_go_would() {
         error.expect_err("no port").to_string(),
         "listen tcp: address 80000: invalid port"
     );
+}
+
+/// Sends `bytes` over and over until the connection is closed, as it must be
+/// soon; says how long that took.
+async fn dribble(address: &str, first: &[u8], again: &[u8]) -> Duration {
+    let began = std::time::Instant::now();
+    let (mut read, mut write) = TcpStream::connect(address)
+        .await
+        .expect("open")
+        .into_split();
+    write.write_all(first).await.expect("sent");
+    let dribbling = async {
+        loop {
+            if write.write_all(again).await.is_err() {
+                std::future::pending::<()>().await;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let closed = async {
+        let mut rest = Vec::new();
+        // Closed in either way.
+        let _end = read.read_to_end(&mut rest).await;
+    };
+    tokio::select! {
+        () = dribbling => {}
+        () = closed => {}
+        () = tokio::time::sleep(Duration::from_secs(20)) => panic!("it goes on"),
+    }
+    began.elapsed()
+}
+
+#[tokio::test]
+async fn s32_who_dribbles_is_cut_off() {
+    let authority = Authority::new();
+    authority.issue("server", "s", &["localhost"], 1);
+    let limit = Duration::from_millis(300);
+    let limits = || Limits {
+        patience: Patience {
+            handshake: limit,
+            preface: limit,
+            head: limit,
+        },
+        ..Limits::new(100)
+    };
+    let secure = serve_with(
+        "https://127.0.0.1:0",
+        Some(&authority.info("server")),
+        limits(),
+        None,
+    );
+    let plain = serve_with("http://127.0.0.1:0", None, limits(), None);
+    // A record of 512 bytes that never comes to its end.
+    let handshake = dribble(&secure.address, &[22, 3, 1, 2, 0, 1, 0], &[0]).await;
+    let head = dribble(
+        &plain.address,
+        b"GET /health HTTP/1.1\r\nhost: x\r\n",
+        b"a: b\r\n",
+    )
+    .await;
+    let preface = dribble(&plain.address, b"PRI * HTTP/2.0\r\n", b"").await;
+    let silence = dribble(&plain.address, b"", b"").await;
+    for took in [handshake, head, preface, silence] {
+        assert!(took >= limit && took < 20 * limit, "{took:?}");
+    }
+    // Who has said what he speaks may be silent for as long as he likes: longer than
+    // one who came later and did not.
+    let mut idle = TcpStream::connect(&plain.address).await.expect("open");
+    idle.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0")
+        .await
+        .expect("sent");
+    dribble(&plain.address, b"", b"").await;
+    idle.write_all(&[0, 0, 8, 6, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8])
+        .await
+        .expect("sent");
+    let pong = read_until(&mut idle, |kind, _| kind == 6).await;
+    assert_eq!(pong, [1, 2, 3, 4, 5, 6, 7, 8]);
+}
+
+/// The payload of the first frame from the server that is asked for, by kind and flags.
+async fn read_until(stream: &mut TcpStream, wanted: impl Fn(u8, u8) -> bool) -> Vec<u8> {
+    loop {
+        let mut head = [0; 9];
+        stream.read_exact(&mut head).await.expect("a frame");
+        let length = u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize;
+        let mut payload = vec![0; length];
+        stream.read_exact(&mut payload).await.expect("its payload");
+        if wanted(head[3], head[4]) {
+            return payload;
+        }
+    }
+}
+
+#[tokio::test]
+async fn s38_too_many_pings_end_a_connection_with_the_reason() {
+    let policy = PingPolicy::new(Duration::from_secs(5));
+    let server = serve_with("http://127.0.0.1:0", None, Limits::new(100), Some(policy));
+    let mut stream = TcpStream::connect(&server.address).await.expect("open");
+    stream
+        .write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0")
+        .await
+        .expect("sent");
+    for _ in 0..3 {
+        stream
+            .write_all(&[0, 0, 8, 6, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0])
+            .await
+            .expect("sent");
+        read_until(&mut stream, |kind, flags| kind == 6 && flags == 1).await;
+    }
+    stream
+        .write_all(&[0, 0, 8, 6, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0])
+        .await
+        .expect("sent");
+    let farewell = read_until(&mut stream, |kind, _| kind == 7).await;
+    assert_eq!(farewell[4..8], [0, 0, 0, 11], "ENHANCE_YOUR_CALM");
+    assert_eq!(&farewell[8..], b"too_many_pings");
+    let mut rest = Vec::new();
+    stream.read_to_end(&mut rest).await.expect("closed");
 }

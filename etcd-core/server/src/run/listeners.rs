@@ -12,11 +12,11 @@ use crate::driver::Node;
 use crate::grpc::CallLimitsLayer;
 use crate::http::{Access, HttpService};
 use crate::listen::{
-    BindError, ClientService, Limits, Listener, Security, bind, serve_client, serve_metrics,
-    serve_peer,
+    BindError, ClientService, Limits, Listener, PingPolicy, Security, bind, serve_client,
+    serve_metrics, serve_peer,
 };
 use crate::metrics::{Metrics, file_limit};
-use crate::tls::{TlsError, server_config};
+use crate::tls::{Material, ServerTls, TlsError};
 
 /// Files the server needs for itself; clients get the rest.
 const RESERVED_FILES: u64 = 150;
@@ -55,20 +55,26 @@ pub(super) struct Listeners {
     clients: Vec<Bound>,
     http: Vec<Bound>,
     metrics: Vec<Bound>,
-    /// Clients and scrapers, who are sent away first.
+    /// Clients, who are sent away first.
     client_limits: Limits,
+    /// Scrapers and probes, who are not to be kept out by clients.
+    metrics_limits: Limits,
     /// Members, who are needed to the end.
     peer_limits: Limits,
 }
 
 impl Listeners {
     /// Binds every address of the configuration.
-    pub(super) fn bind(config: &Config) -> Result<Listeners, ListenError> {
+    pub(super) fn bind(
+        config: &Config,
+        client_tls: &Arc<Material>,
+        peer_tls: &Arc<Material>,
+    ) -> Result<Listeners, ListenError> {
         let limit = file_limit();
         if limit <= RESERVED_FILES {
             return Err(ListenError::Files { limit });
         }
-        let connections = usize::try_from(limit - RESERVED_FILES).unwrap_or(usize::MAX);
+        let shares = Shares::of(limit - RESERVED_FILES);
         let texts = |urls: &[Url]| crate::log::json(&crate::config::url::texts(urls));
         tracing::info!(
             "listen-peer-urls" = ?texts(&config.listen_peer_urls),
@@ -77,7 +83,7 @@ impl Listeners {
         let peers = all(
             config,
             &config.listen_peer_urls,
-            &config.peer_tls,
+            (&config.peer_tls, peer_tls),
             Side::Peer,
         )?;
         tracing::info!(
@@ -89,23 +95,24 @@ impl Listeners {
             clients: all(
                 config,
                 &config.listen_client_urls,
-                &config.client_tls,
+                (&config.client_tls, client_tls),
                 Side::Client,
             )?,
             http: all(
                 config,
                 &config.listen_client_http_urls,
-                &config.client_tls,
+                (&config.client_tls, client_tls),
                 Side::Client,
             )?,
             metrics: all(
                 config,
                 &config.listen_metrics_urls,
-                &config.client_tls,
+                (&config.client_tls, client_tls),
                 Side::Metrics,
             )?,
-            client_limits: Limits::new(connections),
-            peer_limits: Limits::new(connections),
+            client_limits: Limits::new(shares.clients),
+            metrics_limits: Limits::new(shares.metrics),
+            peer_limits: Limits::new(shares.peers),
         })
     }
 
@@ -127,7 +134,7 @@ impl Listeners {
     pub(super) fn serve_metrics(&mut self, http: &HttpService<Node>) {
         for bound in self.metrics.drain(..) {
             tracing::info!(address = %bound.url, "serving metrics");
-            let limits = self.client_limits.clone();
+            let limits = self.metrics_limits.clone();
             tokio::spawn(serve_metrics(
                 bound.listener,
                 bound.security,
@@ -180,6 +187,10 @@ impl Listeners {
                 metrics: metrics.clone(),
                 max_concurrent_streams: config.max_concurrent_streams,
                 keepalive: config.grpc_keepalive,
+                // As in etcd, where a port that gRPC and HTTP share over TLS is
+                // served by Go's HTTP server, which counts no pings.
+                pings: (with_grpc && !(secure && with_http))
+                    .then(|| PingPolicy::new(config.grpc_keepalive_min_time)),
                 slow_request: config.warning_unary_request_duration,
             };
             let limits = self.client_limits.clone();
@@ -197,7 +208,10 @@ impl Listeners {
         self.clients.clear();
         self.http.clear();
         self.metrics.clear();
-        self.client_limits.finish(GRACE).await;
+        tokio::join!(
+            self.client_limits.finish(GRACE),
+            self.metrics_limits.finish(GRACE)
+        );
     }
 
     /// Takes no more members' connections: one that came to a member which is
@@ -213,6 +227,29 @@ impl Listeners {
     }
 }
 
+/// Connections at once. Each kind has its own, so that a flood of one keeps
+/// none of the others out.
+#[derive(Debug, PartialEq, Eq)]
+struct Shares {
+    clients: usize,
+    peers: usize,
+    metrics: usize,
+}
+
+impl Shares {
+    /// The shares of so many files.
+    fn of(files: u64) -> Shares {
+        let files = usize::try_from(files).unwrap_or(usize::MAX);
+        let peers = (files / 8).clamp(1, 512);
+        let metrics = (files / 32).clamp(1, 64);
+        Shares {
+            clients: files.saturating_sub(peers + metrics).max(1),
+            peers,
+            metrics,
+        }
+    }
+}
+
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Side {
     Peer,
@@ -223,12 +260,12 @@ enum Side {
 fn all(
     config: &Config,
     urls: &[Url],
-    info: &TlsInfo,
+    tls: (&TlsInfo, &Arc<Material>),
     side: Side,
 ) -> Result<Vec<Bound>, ListenError> {
     let mut bound = Vec::with_capacity(urls.len());
     for url in urls {
-        let security = security(url, info, side)?;
+        let security = security(url, tls, side)?;
         bound.push(Bound {
             listener: bind(url, config.socket)?,
             url: url.clone(),
@@ -238,7 +275,11 @@ fn all(
     Ok(bound)
 }
 
-fn security(url: &Url, info: &TlsInfo, side: Side) -> Result<Option<Security>, TlsError> {
+fn security(
+    url: &Url,
+    (info, material): (&TlsInfo, &Arc<Material>),
+    side: Side,
+) -> Result<Option<Security>, TlsError> {
     let kind = match side {
         Side::Peer => "peer",
         Side::Client | Side::Metrics => "client",
@@ -264,8 +305,23 @@ fn security(url: &Url, info: &TlsInfo, side: Side) -> Result<Option<Security>, T
         Side::Peer | Side::Metrics => &[b"http/1.1"],
     };
     Ok(Some(Security {
-        config: server_config(info, protocols)?,
+        tls: Arc::new(ServerTls::new(material.clone(), protocols)?),
         check_address: side != Side::Client && !info.skip_client_san_verify,
         endpoint: kind,
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_kind_of_connection_takes_all_files() {
+        for files in [1, 10, 874, 19_850, u64::MAX] {
+            let shares = Shares::of(files);
+            assert!(shares.clients > 0 && shares.peers > 0 && shares.metrics > 0);
+        }
+        let usual = Shares::of(1024 - RESERVED_FILES);
+        assert_eq!((usual.clients, usual.peers, usual.metrics), (738, 109, 27));
+    }
 }

@@ -24,7 +24,7 @@ use crate::http::HttpService;
 use crate::log::json;
 use crate::member::{Member, MemberError};
 use crate::metrics::Metrics;
-use crate::tls::{PeerDialer, TlsError, auto};
+use crate::tls::{Material, PeerDialer, TlsError, auto};
 use crate::version::SERVER_VERSION;
 
 use listeners::{ListenError, Listeners};
@@ -87,7 +87,9 @@ async fn serve(mut config: Config) -> Result<End, RunError> {
     let mut signals = Signals::new().map_err(RunError::Signal)?;
     prepare_directory(&config)?;
     certificates(&mut config)?;
-    let mut listeners = Listeners::bind(&config)?;
+    let client_tls = Material::new(config.client_tls.clone());
+    let peer_tls = Material::new(config.peer_tls.clone());
+    let mut listeners = Listeners::bind(&config, &client_tls, &peer_tls)?;
     let metrics = Arc::new(Metrics::new(config.extensive_metrics, &config.features));
 
     let initialized = etcd_replica::exists(&RealDisk, &config.wal_dir())?;
@@ -98,7 +100,7 @@ async fn serve(mut config: Config) -> Result<End, RunError> {
             ClusterState::Existing => drop(config.joining_members()?),
         }
     }
-    let dialer = Arc::new(PeerDialer::new(&config.peer_tls)?);
+    let dialer = Arc::new(PeerDialer::new(&peer_tls)?);
     let observer = Some(metrics.clone() as Arc<dyn crate::driver::Observer>);
     let member = tokio::select! {
         started = Member::start(&config, dialer, observer, Box::new(die)) => started?,

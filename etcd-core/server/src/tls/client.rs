@@ -2,76 +2,140 @@
 
 use std::sync::Arc;
 
-use rustls::ClientConfig;
-use rustls::client::ResolvesClientCert;
+use parking_lot::Mutex;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{ResolvesClientCert, Resumption};
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::sign::CertifiedKey;
-use rustls::{DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls::{
+    CertificateError, ClientConfig, DigitallySignedStruct, Error, OtherError, SignatureScheme,
+};
 
-use super::files::{FilesError, KeyPairFiles};
-use super::server::{TlsError, provider, roots, versions};
-use super::verify::Demands;
-use crate::config::TlsInfo;
+use super::files::{Revoked, Roots};
+use super::followed::Followed;
+use super::material::Material;
+use super::server::{TlsError, provider, versions};
+use super::verify::{Demands, Refused};
 
+/// TLS of connections to other members; follows its files.
 #[derive(Debug)]
-struct ByFile(Option<KeyPairFiles>);
+pub struct ClientTls {
+    material: Arc<Material>,
+    provider: Arc<CryptoProvider>,
+    pair: Option<Arc<Followed<CertifiedKey>>>,
+    /// Of the members. None where certificates are of their members' own making,
+    /// and where there are no CAs at all.
+    roots: Option<Arc<Followed<Roots>>>,
+    revoked: Option<Arc<Followed<Revoked>>>,
+    built: Mutex<Option<(Parts, Arc<ClientConfig>)>>,
+}
 
-impl ResolvesClientCert for ByFile {
-    fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
-        self.0.as_ref()?.for_handshake()
-    }
+/// What a configuration was made of.
+#[derive(Debug)]
+struct Parts {
+    pair: Option<Arc<CertifiedKey>>,
+    roots: Option<Arc<Roots>>,
+    revoked: Option<Arc<Revoked>>,
+}
 
-    fn has_certs(&self) -> bool {
-        self.0.is_some()
+impl Parts {
+    fn same(&self, other: &Parts) -> bool {
+        same(&self.pair, &other.pair)
+            && same(&self.roots, &other.roots)
+            && same(&self.revoked, &other.revoked)
     }
 }
 
-/// The pair for own connections: the one given for them, else the listener's.
-pub(super) fn own_pair(info: &TlsInfo) -> Result<Option<KeyPairFiles>, FilesError> {
-    let (cert, key) = (&info.client_cert_file, &info.client_key_file);
-    if cert.is_empty() != key.is_empty() {
-        return Err(FilesError::ClientHalf {
-            key: key.clone(),
-            cert: cert.clone(),
-        });
+/// Whether two are one.
+pub(super) fn same<T>(one: &Option<Arc<T>>, two: &Option<Arc<T>>) -> bool {
+    match (one, two) {
+        (Some(one), Some(two)) => Arc::ptr_eq(one, two),
+        (one, two) => one.is_none() && two.is_none(),
     }
-    if !cert.is_empty() {
-        return KeyPairFiles::open(cert, key).map(Some);
-    }
-    if info.is_empty() {
-        return Ok(None);
-    }
-    KeyPairFiles::open(&info.cert_file, &info.key_file).map(Some)
 }
 
-/// TLS of connections to other members. No protocol is announced: stock peers
-/// announce h2 and cannot serve it.
-pub fn client_config(info: &TlsInfo) -> Result<Arc<ClientConfig>, TlsError> {
-    let provider = provider(info);
-    let verifier: Arc<dyn ServerCertVerifier> = if info.self_signed {
-        // A certificate made by its own member has no CA to ask.
-        Arc::new(AnyCertificate(provider.clone()))
-    } else {
-        let mut store = RootCertStore::empty();
-        store.add_parsable_certificates(roots(info)?);
-        let inner = rustls::client::WebPkiServerVerifier::builder_with_provider(
-            Arc::new(store),
-            provider.clone(),
-        )
-        .build()?;
-        Arc::new(DemandingServerVerifier {
-            inner,
-            demands: Demands::new(info),
-        })
-    };
-    let config = ClientConfig::builder_with_provider(provider)
-        .with_protocol_versions(&versions(info))?
-        .dangerous()
-        .with_custom_certificate_verifier(verifier)
-        .with_client_cert_resolver(Arc::new(ByFile(own_pair(info)?)));
-    Ok(Arc::new(config))
+impl ClientTls {
+    /// Reads all files, so that a mistake shows at the start.
+    pub fn new(material: Arc<Material>) -> Result<ClientTls, TlsError> {
+        let info = &material.info;
+        let tls = ClientTls {
+            provider: provider(info),
+            pair: material.own()?,
+            roots: match info.self_signed {
+                true => None,
+                false => material.roots()?,
+            }
+            .filter(|roots| !roots.current().store.is_empty()),
+            revoked: material.revoked()?,
+            built: Mutex::new(None),
+            material,
+        };
+        let parts = tls.parts();
+        let config = tls.build(&parts)?;
+        *tls.built.lock() = Some((parts, config));
+        Ok(tls)
+    }
+
+    fn parts(&self) -> Parts {
+        Parts {
+            pair: self.pair.as_ref().map(|pair| pair.current()),
+            roots: self.roots.as_ref().map(|roots| roots.current()),
+            revoked: self.revoked.as_ref().map(|revoked| revoked.current()),
+        }
+    }
+
+    /// What a connection that is made now goes by.
+    pub fn current(&self) -> Arc<ClientConfig> {
+        let parts = self.parts();
+        let mut built = self.built.lock();
+        let (seen, config) = built.as_mut().expect("built in new()");
+        if !seen.same(&parts) {
+            match self.build(&parts) {
+                Ok(new) => *config = new,
+                Err(error) => {
+                    tracing::warn!(%error, "cannot use changed TLS files; using those from before");
+                }
+            }
+            *seen = parts;
+        }
+        config.clone()
+    }
+
+    /// No protocol is announced: stock peers announce h2 and cannot serve it.
+    fn build(&self, parts: &Parts) -> Result<Arc<ClientConfig>, TlsError> {
+        let info = &self.material.info;
+        let verifier: Arc<dyn ServerCertVerifier> = match &parts.roots {
+            Some(roots) => Arc::new(DemandingServerVerifier {
+                inner: rustls::client::WebPkiServerVerifier::builder_with_provider(
+                    roots.store.clone(),
+                    self.provider.clone(),
+                )
+                .build()?,
+                demands: Demands::new(info, parts.revoked.clone()),
+            }),
+            None => Arc::new(WithoutRoots {
+                // A certificate made by its own member has no CA to ask.
+                believes: info.self_signed,
+                provider: self.provider.clone(),
+            }),
+        };
+        let builder = ClientConfig::builder_with_provider(self.provider.clone())
+            .with_protocol_versions(&versions(info))?
+            .dangerous()
+            .with_custom_certificate_verifier(verifier);
+        let mut config = match &parts.pair {
+            Some(pair) => builder.with_client_cert_resolver(resolver(pair)),
+            None => builder.with_no_client_auth(),
+        };
+        // A session that is resumed is not verified again.
+        config.resumption = Resumption::disabled();
+        Ok(Arc::new(config))
+    }
+}
+
+fn resolver(pair: &Arc<CertifiedKey>) -> Arc<dyn ResolvesClientCert> {
+    Arc::new(SingleCertAndKey::from(pair.clone()))
 }
 
 /// The CA's verifier, with demands on top.
@@ -93,8 +157,9 @@ impl ServerCertVerifier for DemandingServerVerifier {
         self.inner
             .verify_server_cert(leaf, intermediates, name, ocsp, now)?;
         self.demands.check(leaf, intermediates).map_err(|reason| {
-            tracing::debug!(%reason, "refused a peer's certificate");
-            Error::InvalidCertificate(rustls::CertificateError::ApplicationVerificationFailure)
+            Error::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(Refused(
+                reason,
+            )))))
         })?;
         Ok(ServerCertVerified::assertion())
     }
@@ -122,11 +187,14 @@ impl ServerCertVerifier for DemandingServerVerifier {
     }
 }
 
-/// Believes any certificate whose key signs.
+/// Believes any certificate whose key signs, or none at all.
 #[derive(Debug)]
-struct AnyCertificate(Arc<CryptoProvider>);
+struct WithoutRoots {
+    believes: bool,
+    provider: Arc<CryptoProvider>,
+}
 
-impl ServerCertVerifier for AnyCertificate {
+impl ServerCertVerifier for WithoutRoots {
     fn verify_server_cert(
         &self,
         _: &CertificateDer<'_>,
@@ -135,7 +203,10 @@ impl ServerCertVerifier for AnyCertificate {
         _: &[u8],
         _: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        Ok(ServerCertVerified::assertion())
+        match self.believes {
+            true => Ok(ServerCertVerified::assertion()),
+            false => Err(Error::InvalidCertificate(CertificateError::UnknownIssuer)),
+        }
     }
 
     fn verify_tls12_signature(
@@ -144,7 +215,7 @@ impl ServerCertVerifier for AnyCertificate {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        let algorithms = &self.0.signature_verification_algorithms;
+        let algorithms = &self.provider.signature_verification_algorithms;
         rustls::crypto::verify_tls12_signature(message, cert, dss, algorithms)
     }
 
@@ -154,11 +225,13 @@ impl ServerCertVerifier for AnyCertificate {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        let algorithms = &self.0.signature_verification_algorithms;
+        let algorithms = &self.provider.signature_verification_algorithms;
         rustls::crypto::verify_tls13_signature(message, cert, dss, algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
+        self.provider
+            .signature_verification_algorithms
+            .supported_schemes()
     }
 }

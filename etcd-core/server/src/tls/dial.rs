@@ -9,29 +9,24 @@ use rustls::pki_types::ServerName;
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsConnector;
 
-use super::client::client_config;
+use super::client::ClientTls;
+use super::material::Material;
 use super::server::TlsError;
-use crate::config::TlsInfo;
+use super::words::in_gos_words;
 use crate::config::url::split_host_port;
 use crate::peer::{Connection, Dialer};
 
 /// Dials all four schemes.
 pub struct PeerDialer {
-    tls: Option<TlsConnector>,
+    tls: Arc<ClientTls>,
 }
 
 impl PeerDialer {
     /// A dialer with this TLS. Without certificate and CA it dials plain URLs
     /// only, unless the machine has CAs of its own.
-    pub fn new(info: &TlsInfo) -> Result<PeerDialer, TlsError> {
-        let configured = !info.is_empty() || !info.trusted_ca_file.is_empty() || info.self_signed;
-        let config = match client_config(info) {
-            Ok(config) => Some(config),
-            Err(error) if configured => return Err(error),
-            Err(_) => None,
-        };
+    pub fn new(material: &Arc<Material>) -> Result<PeerDialer, TlsError> {
         Ok(PeerDialer {
-            tls: config.map(TlsConnector::from),
+            tls: Arc::new(ClientTls::new(material.clone())?),
         })
     }
 }
@@ -55,32 +50,27 @@ impl Dialer for PeerDialer {
             if unix {
                 let address = format!("{authority}{}", path.trim_end_matches('/'));
                 let stream = UnixStream::connect(address).await?;
-                return finish(stream, secure.then_some(tls).flatten(), secure, host).await;
+                return finish(stream, secure.then_some(tls), host).await;
             }
             let stream = TcpStream::connect(&authority).await?;
             stream.set_nodelay(true)?;
             crate::listen::keep_alive(&stream)?;
-            finish(stream, secure.then_some(tls).flatten(), secure, host).await
+            finish(stream, secure.then_some(tls), host).await
         })
     }
 }
 
 async fn finish<S: Connection>(
     stream: S,
-    tls: Option<TlsConnector>,
-    secure: bool,
+    tls: Option<Arc<ClientTls>>,
     host: String,
 ) -> io::Result<Box<dyn Connection>> {
-    if !secure {
+    let Some(tls) = tls else {
         return Ok(Box::new(stream));
-    }
-    let tls: Arc<TlsConnector> = Arc::new(tls.ok_or_else(|| {
-        io::Error::new(
-            io::ErrorKind::Unsupported,
-            "no CA to verify an https peer URL with",
-        )
-    })?);
+    };
     let name = ServerName::try_from(host)
         .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
-    Ok(Box::new(tls.connect(name, stream).await?))
+    let connector = TlsConnector::from(tls.current());
+    let connected = connector.connect(name, stream).await;
+    Ok(Box::new(connected.map_err(in_gos_words)?))
 }

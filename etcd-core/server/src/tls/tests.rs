@@ -90,17 +90,30 @@ impl Authority {
     }
 }
 
-/// Shakes hands in memory; `Ok` holds the server certificate the client saw.
-async fn shake(server: &TlsInfo, client: &TlsInfo) -> Result<Vec<u8>, String> {
-    let acceptor =
-        tokio_rustls::TlsAcceptor::from(server_config(server, &[]).map_err(|e| e.to_string())?);
-    let connector =
-        tokio_rustls::TlsConnector::from(client_config(client).map_err(|e| e.to_string())?);
+/// Shakes hands in memory with TLS that follows its files; `Ok` holds the server
+/// certificate the client saw.
+async fn shake_with(server: &ServerTls, client: &ClientTls) -> Result<Vec<u8>, String> {
+    shake_as(server.current(), client.current()).await
+}
+
+async fn shake_as(
+    server: std::sync::Arc<rustls::ServerConfig>,
+    client: std::sync::Arc<rustls::ClientConfig>,
+) -> Result<Vec<u8>, String> {
+    let acceptor = tokio_rustls::TlsAcceptor::from(server);
+    let connector = tokio_rustls::TlsConnector::from(client);
     let (near, far) = tokio::io::duplex(1 << 16);
     let name = rustls::pki_types::ServerName::try_from("localhost").expect("a name");
     let (accepted, connected) = tokio::join!(acceptor.accept(near), connector.connect(name, far));
-    accepted.map_err(|error| error.to_string())?;
-    let connected = connected.map_err(|error| error.to_string())?;
+    let mut accepted = accepted.map_err(|error| in_gos_words(error).to_string())?;
+    let mut connected = connected.map_err(|error| in_gos_words(error).to_string())?;
+    // A ticket for resuming is read only with data behind it.
+    tokio::io::AsyncWriteExt::write_all(&mut accepted, b"x")
+        .await
+        .map_err(|error| error.to_string())?;
+    tokio::io::AsyncReadExt::read_u8(&mut connected)
+        .await
+        .map_err(|error| in_gos_words(error).to_string())?;
     let certs = connected
         .get_ref()
         .1
@@ -109,31 +122,190 @@ async fn shake(server: &TlsInfo, client: &TlsInfo) -> Result<Vec<u8>, String> {
     Ok(certs[0].to_vec())
 }
 
+fn server_tls(info: &TlsInfo) -> Result<ServerTls, TlsError> {
+    ServerTls::new(Material::new(info.clone()), &[])
+}
+
+fn client_tls(info: &TlsInfo) -> Result<ClientTls, TlsError> {
+    ClientTls::new(Material::new(info.clone()))
+}
+
+/// The same with TLS that is new.
+async fn shake(server: &TlsInfo, client: &TlsInfo) -> Result<Vec<u8>, String> {
+    let server = server_tls(server).map_err(|error| error.to_string())?;
+    let client = client_tls(client).map_err(|error| error.to_string())?;
+    shake_with(&server, &client).await
+}
+
 #[tokio::test]
 async fn a_pair_follows_its_files() {
     let authority = Authority::new();
     authority.issue("server", "s", &["localhost"], 1);
     authority.issue("client", "c", &[], 2);
-    let server = authority.info("server");
-    let client = authority.info("client");
-    let acceptor = tokio_rustls::TlsAcceptor::from(server_config(&server, &[]).expect("TLS"));
-    let connector = tokio_rustls::TlsConnector::from(client_config(&client).expect("TLS"));
-    let shake = || async {
-        let (near, far) = tokio::io::duplex(1 << 16);
-        let name = rustls::pki_types::ServerName::try_from("localhost").expect("a name");
-        let (accepted, connected) =
-            tokio::join!(acceptor.accept(near), connector.connect(name, far));
-        accepted.ok()?;
-        Some(connected.ok()?.get_ref().1.peer_certificates()?[0].to_vec())
-    };
-    let first = shake().await.expect("a handshake");
+    let info = authority.info("server");
+    let server = server_tls(&info).expect("TLS");
+    let client = client_tls(&authority.info("client")).expect("TLS");
+    let first = shake_with(&server, &client).await.expect("a handshake");
     authority.issue("server", "s", &["localhost"], 3);
-    let second = shake().await.expect("a handshake");
+    let second = shake_with(&server, &client).await.expect("a handshake");
     assert_ne!(first, second);
-    std::fs::write(&server.key_file, "nonsense").expect("written");
-    assert_eq!(shake().await, None);
-    authority.issue("server", "s", &["localhost"], 4);
-    assert!(shake().await.is_some());
+    // What makes no sense, by itself or together, leaves what was.
+    let key = std::fs::read(&info.key_file).expect("a key");
+    for broken in [&b"nonsense"[..], b"", &key[..key.len() / 2]] {
+        std::fs::write(&info.key_file, broken).expect("written");
+        assert_eq!(shake_with(&server, &client).await, Ok(second.clone()));
+    }
+    std::fs::remove_file(&info.key_file).expect("removed");
+    assert_eq!(shake_with(&server, &client).await, Ok(second.clone()));
+    authority.issue("other", "s", &["localhost"], 4);
+    std::fs::copy(authority.path("other.key"), &info.key_file).expect("copied");
+    assert_eq!(shake_with(&server, &client).await, Ok(second.clone()));
+    std::fs::copy(authority.path("other.pem"), &info.cert_file).expect("copied");
+    let third = shake_with(&server, &client).await.expect("a handshake");
+    assert_ne!(second, third);
+}
+
+#[tokio::test]
+async fn s37_cas_follow_their_file_on_both_sides() {
+    let (old, new) = (Authority::new(), Authority::new());
+    old.issue("a", "a", &["localhost"], 1);
+    new.issue("b", "b", &["localhost"], 2);
+    let mut info = old.info("a");
+    info.trusted_ca_file = old.path("trusted.pem");
+    let trust = |authorities: &[&Authority]| {
+        let texts = authorities
+            .iter()
+            .map(|authority| std::fs::read_to_string(authority.path("ca.pem")).expect("a CA"));
+        std::fs::write(old.path("trusted.pem"), texts.collect::<String>()).expect("written");
+    };
+    trust(&[&old]);
+    let (server, dialer) = (
+        server_tls(&info).expect("TLS"),
+        client_tls(&info).expect("TLS"),
+    );
+    // Of the new CA, and believing both.
+    let mut stranger = new.info("b");
+    stranger.trusted_ca_file = old.path("both.pem");
+    trust(&[&old, &new]);
+    std::fs::copy(old.path("trusted.pem"), old.path("both.pem")).expect("copied");
+    let (new_server, new_client) = (
+        server_tls(&stranger).expect("TLS"),
+        client_tls(&stranger).expect("TLS"),
+    );
+    trust(&[&old]);
+    let unknown =
+        "tls: failed to verify certificate: x509: certificate signed by unknown authority";
+    assert_eq!(
+        shake_with(&server, &new_client).await,
+        Err(unknown.to_owned())
+    );
+    assert!(shake_with(&new_server, &dialer).await.is_err());
+    trust(&[&old, &new]);
+    shake_with(&server, &new_client)
+        .await
+        .expect("believed now");
+    shake_with(&new_server, &dialer)
+        .await
+        .expect("believed now");
+    shake_with(&server, &dialer).await.expect("still believed");
+    // Half a file is none.
+    let both = std::fs::read(old.path("both.pem")).expect("CAs");
+    std::fs::write(old.path("trusted.pem"), &both[..both.len() - 40]).expect("written");
+    shake_with(&server, &new_client)
+        .await
+        .expect("believed still");
+    trust(&[&new]);
+    let mut mine = old.info("a");
+    mine.trusted_ca_file = old.path("both.pem");
+    let old_client = client_tls(&mine).expect("TLS");
+    let error = shake_with(&server, &old_client).await.expect_err("dropped");
+    assert_eq!(error, unknown);
+    shake_with(&server, &new_client).await.expect("believed");
+}
+
+#[tokio::test]
+async fn s37_a_list_follows_its_file_and_holds_for_whoever_was_here_before() {
+    let authority = Authority::new();
+    authority.issue("server", "s", &["localhost"], 1);
+    authority.issue("client", "c", &[], 2);
+    authority.revoke(&[7]);
+    let mut info = authority.info("server");
+    info.crl_file = authority.path("crl.der");
+    let server = server_tls(&info).expect("TLS");
+    let client = client_tls(&authority.info("client")).expect("TLS");
+    // A client that resumes sessions wherever it may.
+    let mut eager = (*client.current()).clone();
+    eager.resumption = rustls::client::Resumption::default();
+    let eager = std::sync::Arc::new(eager);
+    for _ in 0..2 {
+        shake_as(server.current(), eager.clone())
+            .await
+            .expect("a handshake");
+    }
+    authority.revoke(&[2]);
+    let revoked = Err("transport: certificate serial 02 revoked".to_owned());
+    assert_eq!(shake_as(server.current(), eager).await, revoked);
+    assert_eq!(shake_with(&server, &client).await, revoked);
+    std::fs::write(authority.path("crl.der"), "nonsense").expect("written");
+    assert_eq!(
+        shake_with(&server, &client).await,
+        revoked,
+        "the last good one holds"
+    );
+    authority.revoke(&[]);
+    shake_with(&server, &client).await.expect("forgiven");
+}
+
+/// Kubernetes exchanges a directory of files as a whole, by one symbolic link.
+#[tokio::test]
+async fn s37_a_pair_is_read_as_of_one_moment() {
+    let authority = Authority::new();
+    authority.issue("client", "c", &[], 1);
+    let volume = tempfile::tempdir().expect("a directory");
+    let at = |name: &str| volume.path().join(name);
+    let switch = |issue: u64| {
+        authority.issue("tls", "s", &["localhost"], issue);
+        let inner = format!("..{issue}");
+        std::fs::create_dir(at(&inner)).expect("made");
+        for name in ["tls.pem", "tls.key"] {
+            std::fs::copy(authority.path(name), at(&inner).join(name)).expect("copied");
+        }
+        std::os::unix::fs::symlink(&inner, at("..data_tmp")).expect("linked");
+        std::fs::rename(at("..data_tmp"), at("..data")).expect("renamed");
+        if issue > 100 {
+            std::fs::remove_dir_all(at(&format!("..{}", issue - 1))).expect("removed");
+        }
+    };
+    switch(100);
+    for name in ["tls.pem", "tls.key"] {
+        let inner = std::path::Path::new("..data").join(name);
+        std::os::unix::fs::symlink(inner, at(name)).expect("linked");
+    }
+    let mut info = authority.info("client");
+    info.cert_file = at("tls.pem").display().to_string();
+    info.key_file = at("tls.key").display().to_string();
+    let server = server_tls(&info).expect("TLS");
+    let client = client_tls(&authority.info("client")).expect("TLS");
+    let done = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                // Opened anew, it has nothing to fall back on: a torn pair is an error.
+                server_tls(&info).expect("a pair of one issue");
+            }
+        });
+        for issue in 101..150 {
+            switch(issue);
+        }
+        done.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
+    let served = shake_with(&server, &client).await.expect("a handshake");
+    let (_, cert) = <x509_parser::prelude::X509Certificate<'_> as x509_parser::prelude::FromDer<
+        '_,
+        _,
+    >>::from_der(&served)
+    .expect("a certificate");
+    assert_eq!(cert.tbs_certificate.serial, 149u32.into());
 }
 
 #[tokio::test]
@@ -156,7 +328,14 @@ async fn names_and_serials_decide() {
         assert_eq!(shake(&server, &client).await.is_ok(), want, "{allowed}");
     }
     let server = with(&|info| info.crl_file = authority.path("crl.der"));
-    assert!(shake(&server, &client).await.is_err(), "no list");
+    let error = shake(&server, &client).await.expect_err("no list");
+    assert_eq!(
+        error,
+        format!(
+            "open {}: no such file or directory (--client-crl-file)",
+            authority.path("crl.der")
+        )
+    );
     authority.revoke(&[7]);
     assert!(shake(&server, &client).await.is_ok());
     authority.revoke(&[7, 2]);
@@ -186,9 +365,8 @@ async fn addresses_must_be_named_unless_nothing_is() {
     let authority = Authority::new();
     let leaf = |hosts: &[&str]| {
         authority.issue("x", "x", hosts, 9);
-        files::certificates(std::path::Path::new(&authority.path("x.pem")))
-            .expect("one")
-            .remove(0)
+        let bytes = std::fs::read(authority.path("x.pem")).expect("a file");
+        rustls::pki_types::pem::PemObject::from_pem_slice(&bytes).expect("a certificate")
     };
     let here = "127.0.0.1".parse().expect("an address");
     let there = "10.9.8.7".parse().expect("an address");
@@ -236,26 +414,59 @@ async fn a_pair_of_ones_own_making_is_kept_and_believed() {
 }
 
 #[test]
-fn mistakes_in_files_show_at_the_start() {
+fn mistakes_in_files_show_at_the_start_with_flag_and_file() {
     let authority = Authority::new();
     authority.issue("a", "a", &[], 1);
     authority.issue("b", "b", &[], 2);
-    let mut mixed = authority.info("a");
-    mixed.key_file = authority.path("b.key");
-    assert!(server_config(&mixed, &[]).is_err());
-    let mut half = authority.info("a");
-    half.key_file = String::new();
-    let error = server_config(&half, &[]).expect_err("half a pair");
-    assert!(
-        error
-            .to_string()
-            .starts_with("KeyFile and CertFile must both be present[key: , cert: ")
-    );
-    let mut absent = authority.info("a");
-    absent.trusted_ca_file = "/nonexistent".to_owned();
-    let error = server_config(&absent, &[]).expect_err("no CA");
+    std::fs::write(authority.path("empty"), "").expect("written");
+    let said = |change: &dyn Fn(&mut TlsInfo)| {
+        let mut info = authority.info("a");
+        change(&mut info);
+        server_tls(&info).expect_err("a mistake").to_string()
+    };
+    let path = |name: &str| authority.path(name);
     assert_eq!(
-        error.to_string(),
-        "open /nonexistent: no such file or directory"
+        said(&|info| info.key_file = path("b.key")),
+        format!(
+            "tls: private key does not match public key (--cert-file={}, --key-file={})",
+            path("a.pem"),
+            path("b.key")
+        )
+    );
+    let half = said(&|info| info.key_file = String::new());
+    assert_eq!(
+        half,
+        format!(
+            "KeyFile and CertFile must both be present[key: , cert: {}]",
+            path("a.pem")
+        )
+    );
+    assert_eq!(
+        said(&|info| info.trusted_ca_file = "/nonexistent".to_owned()),
+        "open /nonexistent: no such file or directory (--trusted-ca-file)"
+    );
+    assert_eq!(
+        said(&|info| info.trusted_ca_file = path("empty")),
+        format!(
+            "tls: failed to find any PEM data in CA certificate input (--trusted-ca-file={})",
+            path("empty")
+        )
+    );
+    assert_eq!(
+        said(&|info| {
+            info.side = crate::config::TlsSide::Peer;
+            info.client_cert_file = path("a.pem");
+            info.client_key_file = path("empty");
+        }),
+        format!(
+            "tls: failed to find any PEM data in key input (--peer-client-key-file={})",
+            path("empty")
+        )
+    );
+    let list = said(&|info| info.crl_file = path("empty"));
+    assert!(list.starts_with("x509: malformed crl: "), "{list}");
+    assert!(
+        list.ends_with(&format!("(--client-crl-file={})", path("empty"))),
+        "{list}"
     );
 }

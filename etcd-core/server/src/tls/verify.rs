@@ -1,16 +1,17 @@
 //! Whose certificates are believed: those of the CA, bearing one of the names
 //! that are allowed, and not revoked.
 
-use std::fs;
 use std::net::IpAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
-use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, Error, SignatureScheme};
-use x509_parser::prelude::{CertificateRevocationList, FromDer, GeneralName, X509Certificate};
+use rustls::{
+    CertificateError, DigitallySignedStruct, DistinguishedName, Error, OtherError, SignatureScheme,
+};
+use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
+use super::files::{Revoked, Roots};
 use crate::config::TlsInfo;
 
 /// What a certificate must have besides a good signature.
@@ -18,18 +19,21 @@ use crate::config::TlsInfo;
 pub(super) struct Demands {
     cns: Vec<String>,
     hostnames: Vec<String>,
-    crl: Option<PathBuf>,
+    revoked: Option<Arc<Revoked>>,
 }
+
+/// Why a certificate with a good signature is refused.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(super) struct Refused(pub(super) String);
 
 impl Demands {
     /// The demands on certificates of the other side.
-    pub(super) fn new(info: &TlsInfo) -> Demands {
+    pub(super) fn new(info: &TlsInfo, revoked: Option<Arc<Revoked>>) -> Demands {
         Demands {
             cns: info.allowed_cns.clone(),
             hostnames: info.allowed_hostnames.clone(),
-            crl: Some(&info.crl_file)
-                .filter(|path| !path.is_empty())
-                .map(PathBuf::from),
+            revoked,
         }
     }
 
@@ -39,7 +43,7 @@ impl Demands {
         leaf: &[u8],
         intermediates: &[CertificateDer<'_>],
     ) -> Result<(), String> {
-        if self.cns.is_empty() && self.hostnames.is_empty() && self.crl.is_none() {
+        if self.cns.is_empty() && self.hostnames.is_empty() && self.revoked.is_none() {
             return Ok(());
         }
         let (_, cert) = X509Certificate::from_der(leaf).map_err(|error| error.to_string())?;
@@ -53,13 +57,15 @@ impl Demands {
         if !cn_ok || !host_ok {
             return Err("client certificate authentication failed".to_owned());
         }
-        match &self.crl {
-            Some(path) => check_revoked(
-                path,
-                std::iter::once(leaf).chain(intermediates.iter().map(AsRef::as_ref)),
-            ),
-            None => Ok(()),
+        let Some(revoked) = &self.revoked else {
+            return Ok(());
+        };
+        revoked.check(&cert)?;
+        for der in intermediates {
+            let (_, cert) = X509Certificate::from_der(der).map_err(|error| error.to_string())?;
+            revoked.check(&cert)?;
         }
+        Ok(())
     }
 }
 
@@ -77,27 +83,6 @@ fn names_host(leaf: &[u8], host: &str) -> bool {
     };
     ServerName::try_from(host.to_owned())
         .is_ok_and(|name| rustls::client::verify_server_name(&cert, &name).is_ok())
-}
-
-/// The list is read for every connection, so a new one needs no restart.
-fn check_revoked<'a>(path: &PathBuf, certs: impl Iterator<Item = &'a [u8]>) -> Result<(), String> {
-    let bytes = fs::read(path)
-        .map_err(|error| format!("open {}: {}", path.display(), crate::go::io_error(&error)))?;
-    let (_, list) = CertificateRevocationList::from_der(&bytes)
-        .map_err(|error| format!("{}: {error}", path.display()))?;
-    for der in certs {
-        let (_, cert) = X509Certificate::from_der(der).map_err(|error| error.to_string())?;
-        let revoked = list
-            .iter_revoked_certificates()
-            .any(|revoked| revoked.user_certificate == cert.tbs_certificate.serial);
-        if revoked {
-            return Err(format!(
-                "transport: certificate serial {:x} revoked",
-                cert.tbs_certificate.serial
-            ));
-        }
-    }
-    Ok(())
 }
 
 /// Whether a certificate's names fit the address it was presented from. One
@@ -122,7 +107,7 @@ pub async fn check_address(leaf: &CertificateDer<'_>, remote: IpAddr) -> Result<
     }
     let (wildcards, plain): (Vec<&String>, Vec<&String>) =
         names.iter().partition(|name| name.starts_with("*."));
-    for name in plain {
+    for name in &plain {
         // A name that does not resolve does not match.
         if let Ok(mut found) = tokio::net::lookup_host((name.as_str(), 0)).await
             && found.any(|address| address.ip().to_canonical() == remote)
@@ -130,12 +115,11 @@ pub async fn check_address(leaf: &CertificateDer<'_>, remote: IpAddr) -> Result<
             return Ok(());
         }
     }
-    if !wildcards.is_empty()
-        && let Some(reverse) = super::reverse::lookup(remote).await
-    {
+    // What the address is called counts for both kinds of names.
+    if let Some(reverse) = super::reverse::lookup(remote).await {
         let reverse = reverse.trim_end_matches('.');
         let fits = |wildcard: &&String| reverse.ends_with(&wildcard[1..]);
-        if wildcards.iter().any(fits) {
+        if wildcards.iter().any(fits) || plain.iter().any(|name| *name == reverse) {
             return Ok(());
         }
     }
@@ -173,7 +157,7 @@ fn address(bytes: &[u8]) -> Option<IpAddr> {
 #[derive(Debug)]
 pub(super) struct DemandingVerifier {
     pub(super) inner: Arc<dyn ClientCertVerifier>,
-    pub(super) roots: Vec<CertificateDer<'static>>,
+    pub(super) roots: Arc<Roots>,
     pub(super) demands: Demands,
 }
 
@@ -191,7 +175,9 @@ impl ClientCertVerifier for DemandingVerifier {
         match self.inner.verify_client_cert(leaf, intermediates, now) {
             Ok(_) => {}
             // A certificate that is its own CA is one that Go believes.
-            Err(Error::InvalidCertificate(_)) if self.roots.iter().any(|root| root == leaf) => {
+            Err(Error::InvalidCertificate(_))
+                if self.roots.certs.iter().any(|root| root == leaf) =>
+            {
                 let valid = X509Certificate::from_der(leaf)
                     .is_ok_and(|(_, cert)| cert.validity().is_valid());
                 if !valid {
@@ -201,8 +187,9 @@ impl ClientCertVerifier for DemandingVerifier {
             Err(error) => return Err(error),
         }
         self.demands.check(leaf, intermediates).map_err(|reason| {
-            tracing::debug!(%reason, "refused a client certificate");
-            Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure)
+            Error::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(Refused(
+                reason,
+            )))))
         })?;
         Ok(ClientCertVerified::assertion())
     }
