@@ -12,4 +12,5 @@ mod etcdctl;
 mod etcdctl_cluster;
 mod partition;
 mod quota;
+mod stock_directory;
 mod stop;

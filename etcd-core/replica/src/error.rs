@@ -42,6 +42,11 @@ pub enum StoreError {
     /// A key is attached to a lease that does not exist.
     #[error("a key is attached to lease {0:x}, which does not exist")]
     Lease(i64),
+    /// Authentication is on, and this version would serve everybody.
+    #[error(
+        "authentication is enabled in this data, and this version has none: it would serve everybody. Run it with etcd, or disable authentication there first"
+    )]
+    AuthEnabled,
     /// An image is no store of etcd's.
     #[error("{path}: {reason}")]
     Image {
@@ -100,9 +105,6 @@ pub enum OpenError {
     /// There is a store but no log.
     #[error("{0} holds a store, but there is no log: refusing to start over beside it")]
     LogMissing(PathBuf),
-    /// Stock etcd's store, which this version does not import.
-    #[error("{0} is the store of another etcd: this version does not import it")]
-    StockStore(PathBuf),
     /// The restored state makes no sense to raft.
     #[error(transparent)]
     Raft(#[from] etcd_raft::ConfigError),

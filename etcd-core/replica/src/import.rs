@@ -26,6 +26,9 @@ pub(crate) fn import(
     disk.create_dir_all(store)?;
     let image = Image::open(disk.open(image_path, OpenMode::Read)?.map()?)?;
     let rows = read_rows(&image)?;
+    if rows.auth_enabled() {
+        return Err(StoreError::AuthEnabled);
+    }
     let compact = rows.scheduled_compact.max(rows.finished_compact);
     let (segments, last) = write_segment(disk, store, image_path, &image, rows.consistent_index)?;
     let rows_name = rows_file::write(disk, store, &rows)?;
@@ -44,7 +47,8 @@ pub(crate) fn import(
     Ok(manifest)
 }
 
-fn read_rows(image: &Image) -> Result<Rows, StoreError> {
+/// All rows of an image but the keys.
+pub(crate) fn read_rows(image: &Image) -> Result<Rows, StoreError> {
     let mut rows = Vec::new();
     for name in BUCKETS.iter().filter(|b| **b != "key") {
         let Some(bucket) = image.bucket(name.as_bytes())? else {

@@ -29,6 +29,7 @@ mod membership;
 mod open;
 mod rows_file;
 mod schema;
+mod stock;
 mod v2store;
 mod view;
 

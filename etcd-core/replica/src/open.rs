@@ -27,6 +27,7 @@ use crate::lease::Lessor;
 use crate::member::Member;
 use crate::rows_file;
 use crate::schema::Rows;
+use crate::stock::StockStore;
 
 /// What to do with a directory that holds no log yet.
 #[derive(Clone, Debug)]
@@ -81,6 +82,8 @@ pub struct Recovered {
     pub checkpointed_index: u64,
     /// Whether the log was made by this start.
     pub is_new: bool,
+    /// The directory was stock etcd's: where its store is kept now.
+    pub taken_over: Option<PathBuf>,
 }
 
 /// Whether the directory holds a member already.
@@ -133,9 +136,9 @@ pub fn open_with(
     {
         return Err(OpenError::LogMissing(store));
     }
-    let stock = directory.join("snap").join("db");
-    if disk.exists(&stock)? {
-        return Err(OpenError::StockStore(stock));
+    let stock = StockStore::find(&**disk, directory)?;
+    if let (true, Some(stock)) = (is_new, &stock) {
+        return Err(OpenError::LogMissing(stock.path().to_owned()));
     }
     // Durably: whatever is synced below them later must not vanish with their names.
     create_durable(&**disk, &directory.join("snap"))?;
@@ -149,14 +152,13 @@ pub fn open_with(
             wal_options,
         )?);
     }
+    if let Some(stock) = &stock {
+        stock.import(&**disk, directory, wal_directory)?;
+    }
     finish_switch(&**disk, directory, wal_directory)?;
     let manifest = Manifest::load(&**disk, &store).map_err(StoreError::from)?;
     let base = manifest.as_ref().map_or((0, 0), |m| (m.index, m.term));
-    let from = Wal::valid_snapshots(&**disk, wal_directory)?
-        .into_iter()
-        .filter(|s| s.index <= base.0)
-        .max_by_key(|s| s.index)
-        .unwrap_or_default();
+    let from = newest_snapshot(&**disk, wal_directory, base.0)?;
     let (mut wal, mut replay) = Wal::open_with(disk.clone(), wal_directory, &from, wal_options)?;
     let metadata = replay.metadata.clone();
     if manifest.is_none() && (replay.hard_state.vote, replay.hard_state.commit) == (0, 0) {
@@ -173,6 +175,8 @@ pub fn open_with(
         stand_alone(&mut wal, &mut replay, metadata.node_id, base, &applier)?;
     }
     let consensus = restore(settings, metadata.node_id, base, &applier, replay)?;
+    // Only now: until here nothing has been lost to a stock etcd.
+    let taken_over = stock.map(|s| s.set_aside(&**disk)).transpose()?;
     Ok(Recovered {
         consensus,
         applier,
@@ -181,7 +185,19 @@ pub fn open_with(
         cluster_id: metadata.cluster_id,
         checkpointed_index: base.0,
         is_new,
+        taken_over,
     })
+}
+
+/// The newest snapshot record at or below `index`.
+pub(crate) fn newest_snapshot(
+    disk: &dyn Disk,
+    wal_directory: &Path,
+    index: u64,
+) -> Result<walpb::Snapshot, OpenError> {
+    let records = Wal::valid_snapshots(disk, wal_directory)?;
+    let below = records.into_iter().filter(|s| s.index <= index);
+    Ok(below.max_by_key(|s| s.index).unwrap_or_default())
 }
 
 /// Installs a received image whose record is in the log: the state becomes the

@@ -207,6 +207,15 @@ impl Rows {
         Ok(out)
     }
 
+    /// Whether the rows say that authentication is on.
+    pub fn auth_enabled(&self) -> bool {
+        let enabled = |row: &&Row| row.bucket == "auth" && row.key == "authEnabled";
+        self.auth
+            .iter()
+            .find(enabled)
+            .is_some_and(|row| row.value == [1u8][..])
+    }
+
     fn meta(&mut self, row: &Row) -> Result<(), RowError> {
         match row.key.as_ref() {
             b"consistent_index" => self.consistent_index = number(row)?,

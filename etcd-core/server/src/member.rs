@@ -95,6 +95,12 @@ impl Member {
         let node_config = node_config(config, observer);
         let boot = boot(config, &*disk, &client).await?;
         let recovered = tokio::task::block_in_place(|| Node::open(&disk, &node_config, &boot))?;
+        if let Some(store) = &recovered.taken_over {
+            tracing::info!(
+                path = %store.display(),
+                "took over the data directory of stock etcd; its store is kept under this name and may be removed"
+            );
+        }
         if !recovered.is_new {
             refuse_foreign_cluster(config, recovered.cluster_id, &client).await?;
         }

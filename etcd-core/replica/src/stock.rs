@@ -1,0 +1,131 @@
+//! The store of stock etcd, `snap/db`, taken over where its log already is ours.
+
+use std::path::{Path, PathBuf};
+
+use etcd_storage::bolt::Image;
+use etcd_storage::disk::{Disk, Lock, LockKind, OpenMode};
+use etcd_storage::manifest::Manifest;
+use etcd_storage::wal::Wal;
+
+use crate::checkpoint::store_directory;
+use crate::error::{OpenError, StoreError};
+use crate::import;
+use crate::open::newest_snapshot;
+use crate::schema::Rows;
+
+/// `snap/db` of a directory that stock etcd ran on, locked against a stock etcd that
+/// still does.
+pub(crate) struct StockStore {
+    path: PathBuf,
+    rows: Rows,
+    _lock: Box<dyn Lock>,
+}
+
+impl StockStore {
+    /// Finds one in a member's directory.
+    ///
+    /// # Errors
+    /// [`OpenError::Disk`] if another process holds it, [`OpenError::Store`] if it is
+    /// damaged, or of an etcd before 3.5, or its members are not those of its raft.
+    pub(crate) fn find(disk: &dyn Disk, directory: &Path) -> Result<Option<StockStore>, OpenError> {
+        let path = directory.join("snap").join("db");
+        if !disk.exists(&path)? {
+            return Ok(None);
+        }
+        let lock = disk.lock(&path, LockKind::Flock)?;
+        let image =
+            Image::open(disk.open(&path, OpenMode::Read)?.map()?).map_err(StoreError::from)?;
+        let rows = import::read_rows(&image)?;
+        let store = StockStore {
+            path,
+            rows,
+            _lock: lock,
+        };
+        store.check()?;
+        Ok(Some(store))
+    }
+
+    /// Index of the last entry in it; 0 if it holds nothing yet.
+    pub(crate) fn index(&self) -> u64 {
+        self.rows.consistent_index
+    }
+
+    /// The store's file.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn check(&self) -> Result<(), OpenError> {
+        let fault = |reason: &str| {
+            Err(OpenError::Store(StoreError::Image {
+                path: self.path.clone(),
+                reason: reason.to_owned(),
+            }))
+        };
+        if self.index() == 0 {
+            return Ok(());
+        }
+        if self.rows.term == 0 {
+            return fault("it is of an etcd before 3.5: run 3.5 on it first");
+        }
+        let raft = &self.rows.conf_state;
+        let members = self.rows.membership.conf_state();
+        let same = |a: &[u64], b: &[u64]| {
+            let sorted = |ids: &[u64]| {
+                ids.iter()
+                    .copied()
+                    .collect::<std::collections::BTreeSet<_>>()
+            };
+            sorted(a) == sorted(b)
+        };
+        if !raft.voters.is_empty()
+            && !(same(&raft.voters, &members.voters) && same(&raft.learners, &members.learners))
+        {
+            return fault("its members are not those of its raft configuration");
+        }
+        Ok(())
+    }
+
+    /// Makes our store from it, unless ours is as new, or nothing is in it yet. The log
+    /// must reach it: an entry between the two would be lost.
+    ///
+    /// # Errors
+    /// [`OpenError::Gap`], and what [`import::import`] says.
+    pub(crate) fn import(
+        &self,
+        disk: &dyn Disk,
+        directory: &Path,
+        wal_directory: &Path,
+    ) -> Result<bool, OpenError> {
+        let store = store_directory(directory);
+        let ours = Manifest::load(disk, &store).map_err(StoreError::from)?;
+        if self.index() <= ours.map_or(0, |m| m.index) {
+            return Ok(false);
+        }
+        let from = newest_snapshot(disk, wal_directory, self.index())?;
+        let entries = Wal::read(disk, wal_directory, &from)?.entries;
+        let beyond = entries.iter().find(|entry| entry.index > self.index());
+        if let Some(entry) = beyond
+            && entry.index != self.index() + 1
+        {
+            return Err(OpenError::Gap {
+                log: entry.index,
+                store: self.index(),
+            });
+        }
+        import::import(disk, &store, &self.path)?;
+        Ok(true)
+    }
+
+    /// Renames it, once nothing needs it any more; where it is then. A stock etcd never
+    /// takes the new name for its store.
+    pub(crate) fn set_aside(self, disk: &dyn Disk) -> Result<PathBuf, OpenError> {
+        let name = format!("db.stock-{:016x}", self.index());
+        let aside = self.path.with_file_name(name);
+        disk.rename(&self.path, &aside)?;
+        if let Some(parent) = self.path.parent() {
+            disk.sync_dir(parent)?;
+        }
+        Ok(aside)
+    }
+}
