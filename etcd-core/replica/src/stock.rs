@@ -102,6 +102,11 @@ impl StockStore {
         if self.index() <= ours.map_or(0, |m| m.index) {
             return Ok(false);
         }
+        if newest_snapshot(disk, wal_directory, u64::MAX)?.index > self.index() {
+            // It received a snapshot that is not its store yet: `finish_switch` does
+            // that, or refuses.
+            return Ok(false);
+        }
         let from = newest_snapshot(disk, wal_directory, self.index())?;
         let entries = Wal::read(disk, wal_directory, &from)?.entries;
         let beyond = entries.iter().find(|entry| entry.index > self.index());
