@@ -4,7 +4,7 @@ use std::{net::SocketAddr, path::PathBuf};
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
-use kube::{Client, Config};
+use kube::Config;
 use tracing_subscriber::EnvFilter;
 
 use crate::{
@@ -124,7 +124,6 @@ pub fn crd_yaml() -> anyhow::Result<String> {
 impl Run {
     async fn start(self) -> anyhow::Result<()> {
         let config = Config::infer().await.context("no way to the API server")?;
-        let client = Client::try_from(config).context("no way to the API server")?;
         let namespaces: Vec<String> = self
             .watch_namespaces
             .into_iter()
@@ -144,7 +143,7 @@ impl Run {
             identity: self.pod_name,
             concurrency: self.concurrency,
         };
-        Ok(controller::run(client, options).await?)
+        Ok(controller::run(config, options).await?)
     }
 }
 

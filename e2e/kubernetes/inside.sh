@@ -79,8 +79,8 @@ control_plane() {
   until_true 120 "the API server is ready" log/apiserver.log kubectl get --raw /readyz
   kube-controller-manager --kubeconfig="$KUBECONFIG" --service-account-private-key-file=pki/sa.key --root-ca-file=pki/ca.crt \
     --use-service-account-credentials --cluster-signing-cert-file=pki/ca.crt --cluster-signing-key-file=pki/ca.key \
-    --leader-elect=false --enable-hostpath-provisioner --node-monitor-grace-period=20s > log/controller-manager.log 2>&1 &
-  kube-scheduler --kubeconfig="$KUBECONFIG" --leader-elect=false > log/scheduler.log 2>&1 &
+    --leader-elect=false --enable-hostpath-provisioner --node-monitor-grace-period=20s ${CONTROLLER_FLAGS:-} > log/controller-manager.log 2>&1 &
+  kube-scheduler --kubeconfig="$KUBECONFIG" --leader-elect=false ${SCHEDULER_FLAGS:-} > log/scheduler.log 2>&1 &
   cat > Corefile << C
 .:53 {
     bind $IP
@@ -125,6 +125,6 @@ open_volumes &
 pki
 control_plane
 for i in $(seq "$NODES"); do until_true 120 "node-$i registers" "log/node-$i-kubelet.log" kubectl get node "node-$i"; done
-kubectl wait --for=condition=Ready node --all --timeout=120s > /dev/null
+[ "$NODES" -eq 0 ] || kubectl wait --for=condition=Ready node --all --timeout=120s > /dev/null
 date +%s > ready
 wait

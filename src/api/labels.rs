@@ -27,6 +27,9 @@ pub const ANNOTATION_TEMPLATE: &str = "etcd-core.io/template";
 /// On a StatefulSet: digest of those fields of the spec that shape the pods. It
 /// tells a change the user asked for from one a new operator brings along.
 pub const ANNOTATION_SPEC: &str = "etcd-core.io/pod-spec";
+/// On an `EtcdCluster`: changing it restarts the members, one after the other, as
+/// `kubectl rollout restart` does. The pods bear it too.
+pub const ANNOTATION_RESTARTED: &str = "etcd-core.io/restarted-at";
 /// On a claim: the etcd cluster ID (hex) its data belongs to. Absent: no ticket
 /// was ever issued for it, so it is blank.
 pub const ANNOTATION_CLUSTER_ID: &str = "etcd-core.io/cluster-id";
@@ -34,6 +37,3 @@ pub const ANNOTATION_CLUSTER_ID: &str = "etcd-core.io/cluster-id";
 pub const ANNOTATION_MEMBER_ID: &str = "etcd-core.io/member-id";
 /// On a claim: why its member left. A retired claim is never mounted again.
 pub const ANNOTATION_RETIRED: &str = "etcd-core.io/retired";
-/// On an EtcdCluster: when a person asked for a restart of every member (RFC 3339).
-/// Another value is another restart, as `kubectl rollout restart` does it.
-pub const ANNOTATION_RESTARTED_AT: &str = "etcd-core.io/restarted-at";

@@ -1,20 +1,25 @@
 //! Wiring: streams in, reconciles out, one leader among the operator's replicas.
 
+mod figures;
 mod lease;
 mod metrics;
 mod rbac;
 mod reconcile;
+mod requests;
 mod server;
 mod streams;
+mod told;
 
 pub use lease::{Lease, LeaseError};
-pub use metrics::Metrics;
+pub use metrics::{Metrics, ReconcileOutcome};
 pub use rbac::{Rule, rules};
 pub use server::Health;
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{collections::HashMap, net::SocketAddr, sync::Arc};
 
-use kube::{Client, runtime::events::Recorder};
+use kube::{Client, Config, runtime::events::Recorder};
+use parking_lot::Mutex;
+use tokio::time::Instant;
 use tracing::{error, info};
 
 use crate::{apply::Applier, observe::Probe, render::Settings};
@@ -64,14 +69,18 @@ pub(crate) struct Context {
     pub(crate) recorder: Recorder,
     pub(crate) metrics: Metrics,
     pub(crate) settings: Settings,
+    told: told::Told,
+    /// When each cluster is to be looked at again, by namespace and name.
+    due: Mutex<HashMap<(String, String), Instant>>,
 }
 
 /// Runs until a signal, or until leadership is lost.
 ///
 /// A process that has lost its Lease must not write any more, and cannot know what it
 /// had in flight: the caller exits at once.
-pub async fn run(client: Client, options: Options) -> Result<(), RunError> {
+pub async fn run(config: Config, options: Options) -> Result<(), RunError> {
     let metrics = Metrics::default();
+    let client = metrics.client(config).map_err(Box::new)?;
     let health = Health::default();
     server::serve(options.listen, metrics.clone(), health.clone())
         .await
@@ -111,6 +120,8 @@ pub async fn run(client: Client, options: Options) -> Result<(), RunError> {
         client,
         metrics,
         settings: options.settings.clone(),
+        told: told::Told::default(),
+        due: Mutex::default(),
     });
     let work = streams::run(context, probe, options.clone());
     let Some(lease) = lease else {

@@ -23,7 +23,7 @@ use crate::{
     turn::{Fault, StepError, Surroundings, Turn, turn},
 };
 
-use super::{Context, streams::Guarded};
+use super::{Context, ReconcileOutcome, streams::Guarded};
 
 /// A reconcile that takes longer is cut off; every step is safe to be.
 const TIME_LIMIT: Duration = Duration::from_secs(60);
@@ -82,13 +82,40 @@ pub(super) async fn reconcile(
         }
     };
     let started = Instant::now();
+    let key = (cluster.namespace().unwrap_or_default(), cluster.name_any());
+    let due = worker.context.due.lock().remove(&key);
+    let metrics = &worker.context.metrics;
+    // One that was woken up before is not late.
+    metrics.begins(due.and_then(|due| started.checked_duration_since(due)));
     let turn = timeout(TIME_LIMIT, worker.turn(cluster)).await;
     let result = turn.unwrap_or(Err(ReconcileError::TimeLimit));
+    let outcome = match &result {
+        Ok((_, outcome)) => *outcome,
+        Err(error) if error.is_transient() => ReconcileOutcome::Conflict,
+        Err(_) => ReconcileOutcome::Error,
+    };
+    metrics.reconciled(started.elapsed(), outcome);
+    let (after, _) = result?;
+    let Some(after) = after else {
+        return Ok(Action::await_change());
+    };
+    let after = spread(after, Timestamp::now());
     worker
         .context
-        .metrics
-        .reconciled(started.elapsed(), result.is_err());
-    result
+        .due
+        .lock()
+        .insert(key, Instant::now() + after);
+    Ok(Action::requeue(after))
+}
+
+/// A long wait made a fifth shorter or longer, so that a thousand clusters that were
+/// first looked at together are not looked at together for ever.
+fn spread(wait: Duration, now: Timestamp) -> Duration {
+    if wait < Duration::from_secs(10) {
+        return wait;
+    }
+    let thousandths = u32::try_from(now.subsec_nanosecond().unsigned_abs() / 1000 % 400);
+    wait * (800 + thousandths.unwrap_or(200)) / 1000
 }
 
 pub(super) fn error_policy(
@@ -109,18 +136,22 @@ pub(super) fn error_policy(
 }
 
 impl Worker {
-    async fn turn(&self, cached: &EtcdCluster) -> Result<Action, ReconcileError> {
+    /// How long until the next look, if there is one, and how this one went.
+    async fn turn(
+        &self,
+        cached: &EtcdCluster,
+    ) -> Result<(Option<Duration>, ReconcileOutcome), ReconcileError> {
         let mut around = Around {
             worker: self,
             namespace: cached.namespace().unwrap_or_default(),
             name: cached.name_any(),
+            outcome: ReconcileOutcome::Working,
         };
         match turn(&mut around, cached, &self.context.settings).await? {
-            Turn::Again(after) => Ok(Action::requeue(after)),
+            Turn::Again(after) => Ok((Some(after), around.outcome)),
             Turn::Gone => {
-                let (namespace, name) = (&around.namespace, &around.name);
-                self.context.metrics.forget(namespace, name);
-                Ok(Action::await_change())
+                self.context.forget(&around.namespace, &around.name);
+                Ok((None, ReconcileOutcome::Gone))
             }
         }
     }
@@ -133,6 +164,12 @@ impl Worker {
         member: Option<&str>,
         note: &str,
     ) {
+        let (namespace, name) = (cluster.namespace().unwrap_or_default(), cluster.name_any());
+        let what = format!("{reason} {} {note}", member.unwrap_or_default());
+        let told = &self.context.told;
+        if !told.is_news(&namespace, &name, &what, Instant::now()) {
+            return;
+        }
         // Events of one reason are counted together, unless they are about different
         // objects: so each member's are told apart.
         let secondary = member.map(|member| ObjectReference {
@@ -165,6 +202,8 @@ struct Around<'a> {
     worker: &'a Worker,
     namespace: String,
     name: String,
+    /// What the status says that is about to be written.
+    outcome: ReconcileOutcome,
 }
 
 impl Surroundings for Around<'_> {
@@ -210,13 +249,15 @@ impl Surroundings for Around<'_> {
 
     /// Metrics, and events for conditions that turned.
     async fn announce(&mut self, cluster: &EtcdCluster, after: &EtcdClusterStatus) {
-        self.worker.context.metrics.cluster(
-            &self.namespace,
-            &self.name,
-            is(after, ConditionType::Ready),
-            after.replicas,
-            after.ready_replicas,
-        );
+        let (namespace, name) = (&self.namespace, &self.name);
+        if is(after, ConditionType::Ready) {
+            self.outcome = ReconcileOutcome::Settled;
+        }
+        let metrics = &self.worker.context.metrics;
+        if let Some(before) = metrics.cluster(namespace, cluster, after, Timestamp::now()) {
+            let leader = after.leader.as_deref().unwrap_or_default();
+            info!(namespace, name, leader, before, "another member leads");
+        }
         let before = cluster.status.as_ref();
         let turned = |type_| is(after, type_) && !before.is_some_and(|before| is(before, type_));
         let message = |type_: ConditionType| {
@@ -232,7 +273,8 @@ impl Surroundings for Around<'_> {
             if turned(type_) {
                 let text = message(type_);
                 info!(
-                    name = cluster.name_any(),
+                    namespace,
+                    name,
                     condition = type_.as_str(),
                     message = text,
                     "turned true"
@@ -275,9 +317,34 @@ impl Surroundings for Around<'_> {
     }
 }
 
+impl Context {
+    /// A cluster is no more: nothing is kept for it.
+    pub(super) fn forget(&self, namespace: &str, name: &str) {
+        self.metrics.forget(namespace, name);
+        self.told.forget(namespace, name);
+        let key = (namespace.to_owned(), name.to_owned());
+        self.due.lock().remove(&key);
+    }
+}
+
 fn is(status: &EtcdClusterStatus, type_: ConditionType) -> bool {
     status
         .conditions
         .iter()
         .any(|c| c.type_ == type_.as_str() && c.status == "True")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_waits_are_spread_and_short_ones_are_not() {
+        let at = |nanosecond| Timestamp::new(1, nanosecond).unwrap();
+        let wait = Duration::from_secs(100);
+        assert_eq!(spread(wait, at(0)), Duration::from_secs(80));
+        assert_eq!(spread(wait, at(399_000)), Duration::from_millis(119_900));
+        let short = Duration::from_secs(2);
+        assert_eq!(spread(short, at(399_000)), short);
+    }
 }

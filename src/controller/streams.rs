@@ -1,7 +1,7 @@
 //! Watches: one set of caches and one controller per namespace that is served, or one
 //! for all.
 
-use std::{fmt::Debug, hash::Hash, sync::Arc, time::Duration};
+use std::{fmt::Debug, sync::Arc, time::Duration};
 
 use futures::{StreamExt, future::join_all, stream::BoxStream};
 use k8s_openapi::{
@@ -17,16 +17,17 @@ use kube::{
     core::DeserializeGuard,
     runtime::{
         Config, Controller, PredicateConfig, WatchStreamExt, controller, predicates,
-        reflector::{self, ObjectRef, Store},
+        reflector::{self, ObjectRef},
         watcher,
     },
 };
 use serde::de::DeserializeOwned;
-use tracing::{debug, info};
+use tracing::{debug, info, warn};
 
 use crate::{
-    api::{EtcdCluster, LABEL_CLUSTER},
-    observe::{Caches, Observer, Probe, managed},
+    api::EtcdCluster,
+    causes::causes,
+    observe::{Cache, Caches, Observer, Probe, Trim, cache, managed},
 };
 
 use super::{Context, Options, reconcile, stopped};
@@ -94,28 +95,28 @@ async fn controller(
     // Our own writes of status are not news.
     let specs = watcher(clusters, watcher::Config::default())
         .default_backoff()
+        .modify(|object| object.managed_fields_mut().clear())
         .reflect(writer)
         .applied_objects()
         .predicate_filter(predicates::generation, PredicateConfig::default());
-    let metrics = context.metrics.clone();
     Controller::for_stream(specs, reader)
         .with_config(
             Config::default()
                 .concurrency(concurrency)
                 .debounce(Duration::from_millis(20)),
         )
-        .watches_stream(set_stream, owner)
-        .watches_stream(pod_stream, owner)
-        .watches_stream(claim_stream, owner)
-        .watches_stream(service_stream, owner)
-        .watches_stream(budget_stream, owner)
+        .reconcile_on(set_stream)
+        .reconcile_on(pod_stream)
+        .reconcile_on(claim_stream)
+        .reconcile_on(service_stream)
+        .reconcile_on(budget_stream)
         .graceful_shutdown_on(stopped())
         .run(reconcile::reconcile, reconcile::error_policy, worker)
         .for_each(async |result| {
             match result {
                 Ok(_) => {}
                 Err(controller::Error::ObjectNotFound(gone)) => {
-                    metrics.forget(gone.namespace.as_deref().unwrap_or_default(), &gone.name);
+                    context.forget(gone.namespace.as_deref().unwrap_or_default(), &gone.name);
                 }
                 Err(error) => debug!(%error, "reconcile"), // the error policy has told it
             }
@@ -123,38 +124,40 @@ async fn controller(
         .await;
 }
 
-/// A cache of everything of one kind that the operator made, and the stream that
-/// fills it.
+/// A cache of everything of one kind that the operator made, and the stream that fills
+/// it: the clusters whose objects have changed.
 fn watch<K>(
     client: &Client,
     namespace: Option<&str>,
-) -> (Store<K>, BoxStream<'static, Result<K, watcher::Error>>)
+) -> (Cache<K>, BoxStream<'static, ObjectRef<Guarded>>)
 where
     K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
         + Clone
         + Debug
         + DeserializeOwned
+        + Trim
         + Send
         + Sync
         + 'static,
-    K::DynamicType: Hash + Eq,
 {
-    let (reader, writer) = reflector::store::<K>();
+    let (reader, mut filler) = cache::<K>();
     let config = watcher::Config::default().labels(&managed());
+    let kind = K::kind(&());
     let stream = watcher(api::<K>(client, namespace), config)
         .default_backoff()
-        .modify(|object| object.managed_fields_mut().clear())
-        .reflect(writer)
-        .touched_objects()
+        .modify(Trim::trim)
+        .filter_map(move |event| {
+            let owner = match event {
+                Ok(event) => filler.take(event),
+                Err(error) => {
+                    // Tried again, less and less often; meanwhile the cache is behind.
+                    warn!(%kind, error = causes(&error), "a watch was interrupted");
+                    None
+                }
+            };
+            let cluster = owner.map(|(namespace, name)| ObjectRef::new(&name).within(&namespace));
+            std::future::ready(cluster)
+        })
         .boxed();
     (reader, stream)
-}
-
-/// The cluster an object belongs to, by its label.
-fn owner<K>(object: K) -> Option<ObjectRef<Guarded>>
-where
-    K: Resource<DynamicType = ()>,
-{
-    let cluster = object.labels().get(LABEL_CLUSTER)?;
-    Some(ObjectRef::new(cluster).within(&object.namespace()?))
 }

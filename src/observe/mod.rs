@@ -1,13 +1,17 @@
 //! The world as plain data: what the API server holds of a cluster and what its
 //! members say. Everything after this folder works on [`Observed`] alone.
 
+mod cache;
 mod members;
 mod objects;
 mod probe;
+mod trim;
 
+pub use cache::{Cache, Filler, cache};
 pub(crate) use objects::managed;
 pub use objects::{Caches, ObserveError, Source};
 pub use probe::{Probe, ProbeError};
+pub use trim::Trim;
 
 use std::collections::BTreeMap;
 

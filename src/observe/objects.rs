@@ -1,6 +1,6 @@
 //! Reads a cluster's objects, from watched caches or from the API server itself.
 
-use std::{fmt::Debug, hash::Hash, sync::Arc};
+use std::{fmt::Debug, sync::Arc};
 
 use k8s_openapi::{
     NamespaceResourceScope,
@@ -11,7 +11,7 @@ use k8s_openapi::{
     },
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
-use kube::{Api, Client, Resource, ResourceExt, api::ListParams, runtime::reflector::Store};
+use kube::{Api, Client, Resource, ResourceExt, api::ListParams};
 use serde::de::DeserializeOwned;
 
 use crate::{
@@ -23,7 +23,7 @@ use crate::{
     identity,
 };
 
-use super::{ClaimSeen, Observed, PodSeen, StatefulSetSeen};
+use super::{Cache, ClaimSeen, Observed, PodSeen, StatefulSetSeen};
 
 /// Where to read from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,15 +56,15 @@ pub struct Caches {
     /// For live reads.
     pub client: Client,
     /// StatefulSets.
-    pub stateful_sets: Store<StatefulSet>,
+    pub stateful_sets: Cache<StatefulSet>,
     /// Pods.
-    pub pods: Store<Pod>,
+    pub pods: Cache<Pod>,
     /// Claims.
-    pub claims: Store<PersistentVolumeClaim>,
+    pub claims: Cache<PersistentVolumeClaim>,
     /// Services.
-    pub services: Store<Service>,
+    pub services: Cache<Service>,
     /// PodDisruptionBudgets.
-    pub budgets: Store<PodDisruptionBudget>,
+    pub budgets: Cache<PodDisruptionBudget>,
 }
 
 /// Label selector of everything the operator makes.
@@ -75,12 +75,16 @@ pub(crate) fn managed() -> String {
 impl Caches {
     /// Waits until every cache has been filled once; an empty cache is no observation.
     async fn filled(&self) -> Result<(), ObserveError> {
-        let gone = |_| ObserveError::Stopped;
-        self.stateful_sets.wait_until_ready().await.map_err(gone)?;
-        self.pods.wait_until_ready().await.map_err(gone)?;
-        self.claims.wait_until_ready().await.map_err(gone)?;
-        self.services.wait_until_ready().await.map_err(gone)?;
-        self.budgets.wait_until_ready().await.map_err(gone)
+        let filled = self.stateful_sets.filled().await
+            && self.pods.filled().await
+            && self.claims.filled().await
+            && self.services.filled().await
+            && self.budgets.filled().await;
+        if filled {
+            Ok(())
+        } else {
+            Err(ObserveError::Stopped)
+        }
     }
 
     /// Everything of one cluster, without what its members say.
@@ -118,7 +122,7 @@ impl Reader<'_> {
     async fn read<K>(
         &self,
         kind: &'static str,
-        store: &Store<K>,
+        cache: &Cache<K>,
     ) -> Result<Vec<Arc<K>>, ObserveError>
     where
         K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
@@ -126,20 +130,11 @@ impl Reader<'_> {
             + Debug
             + DeserializeOwned
             + 'static,
-        K::DynamicType: Hash + Eq,
     {
         let name = self.cluster.name_any();
         let namespace = self.cluster.namespace().unwrap_or_default();
         match self.source {
-            Source::Cache => Ok(store
-                .state()
-                .into_iter()
-                .filter(|object| {
-                    let meta = object.meta();
-                    meta.namespace.as_deref() == Some(&namespace)
-                        && label(meta, LABEL_CLUSTER) == Some(&name)
-                })
-                .collect()),
+            Source::Cache => Ok(cache.of(&namespace, &name)),
             Source::Live => {
                 let api: Api<K> = Api::namespaced(self.client.clone(), &namespace);
                 let selector = format!("{},{LABEL_CLUSTER}={name}", managed());
@@ -367,5 +362,72 @@ mod tests {
         let observed = assemble(&cluster, &[Arc::new(set)], &[], &[], &[], &[]);
         assert_eq!(observed.foreign, ["StatefulSet demo-0"]);
         assert!(observed.members.is_empty());
+    }
+
+    #[test]
+    fn what_is_trimmed_off_cached_objects_is_read_by_nobody() {
+        let cluster: EtcdCluster = serde_json::from_value(serde_json::json!({
+            "apiVersion": "etcd-core.io/v1alpha1", "kind": "EtcdCluster",
+            "metadata": {"name": "demo", "namespace": "n", "uid": "u"}, "spec": {}
+        }))
+        .unwrap();
+        let settings = crate::render::Settings {
+            default_image: "etcd:1".to_owned(),
+            operator_image: "operator:1".to_owned(),
+        };
+        let mut set = crate::render::stateful_set(&cluster, "demo-0", &settings, 1, true);
+        set.metadata.uid = Some("s".to_owned());
+        let template = set.spec.clone().unwrap().template;
+        let mut pod = Pod {
+            metadata: template.metadata.unwrap(),
+            spec: template.spec,
+            status: None,
+        };
+        pod.metadata.name = Some("demo-0-0".to_owned());
+        pod.metadata.namespace = Some("n".to_owned());
+        pod.spec.as_mut().unwrap().node_name = Some("node-1".to_owned());
+        let running = serde_json::json!({
+            "name": "etcd", "image": "etcd:1", "imageID": "x", "ready": false, "restartCount": 3,
+            "lastState": {"terminated": {"exitCode": 2, "reason": "Error", "message": "corrupt"}},
+            "state": {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off"}}
+        });
+        for waiting in [true, false] {
+            pod.status = serde_json::from_value(serde_json::json!({
+                "phase": "Running", "podIP": "10.0.0.1", "podIPs": [{"ip": "10.0.0.1"}],
+                "startTime": "2026-01-01T00:00:00Z", "reason": "r", "message": "m",
+                "conditions": [{"type": "Ready", "status": if waiting { "False" } else { "True" }}],
+                "containerStatuses": if waiting { serde_json::json!([running]) } else { serde_json::json!([]) },
+            }))
+            .unwrap();
+            let spec = cluster
+                .spec
+                .storage
+                .persistent_volume_claim
+                .clone()
+                .unwrap();
+            let claim = crate::render::claim(&cluster, "demo-0", &spec, Some((1, 2)));
+            let whole = assemble(
+                &cluster,
+                &[Arc::new(set.clone())],
+                &[Arc::new(pod.clone())],
+                &[Arc::new(claim.clone())],
+                &[],
+                &[],
+            );
+            let (mut set, mut pod, mut claim) = (set.clone(), pod.clone(), claim);
+            crate::observe::Trim::trim(&mut set);
+            crate::observe::Trim::trim(&mut pod);
+            crate::observe::Trim::trim(&mut claim);
+            let trimmed = assemble(
+                &cluster,
+                &[Arc::new(set)],
+                &[Arc::new(pod)],
+                &[Arc::new(claim)],
+                &[],
+                &[],
+            );
+            assert_eq!(whole.members.len(), 1);
+            assert_eq!(whole.members, trimmed.members);
+        }
     }
 }

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use kube::ResourceExt;
 use serde_json::{Value, json};
 
-use crate::api::{ANNOTATION_RESTARTED_AT, EtcdCluster};
+use crate::api::{ANNOTATION_RESTARTED, EtcdCluster};
 
 /// What is changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,7 +24,7 @@ pub(super) fn patch(change: Change, now: Timestamp) -> Value {
         Change::Resume => json!({"spec": {"paused": false}}),
         Change::Restart => {
             let now = now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
-            json!({"metadata": {"annotations": {ANNOTATION_RESTARTED_AT: now}}})
+            json!({"metadata": {"annotations": {ANNOTATION_RESTARTED: now}}})
         }
     }
 }

@@ -45,24 +45,30 @@ impl Kubernetes {
     /// If this is not root, something is not built (the text says what to run), or it does not
     /// become ready; the text holds what it said.
     pub fn start(state: &Path) -> Result<Kubernetes> {
+        Kubernetes::start_with(state, 3)
+    }
+
+    /// Starts a control plane that has no nodes, whose controllers and scheduler are not held
+    /// back, with its state in `state`, which is emptied.
+    ///
+    /// # Errors
+    /// As [`Kubernetes::start`].
+    pub fn start_without_nodes(state: &Path) -> Result<Kubernetes> {
+        Kubernetes::start_with(state, 0)
+    }
+
+    fn start_with(state: &Path, nodes: u32) -> Result<Kubernetes> {
         ensure!(
             rustix::process::getuid().is_root(),
             "a Kubernetes is made of namespaces and mounts: run this as root"
         );
         let places = Places::find()?;
         std::fs::create_dir_all(state).with_context(|| format!("creating {}", state.display()))?;
-        let packed = places
-            .command(&places.script("images.sh"))
-            .arg(state.join("images"))
-            .stdin(Stdio::null())
-            .output()
-            .context("running images.sh")?;
-        ensure!(
-            packed.status.success(),
-            "packing the images: {}",
-            String::from_utf8_lossy(&packed.stderr)
-        );
-        let tag = std::fs::read_to_string(state.join("images/tag")).context("reading the tag")?;
+        let tag = if nodes == 0 {
+            String::new()
+        } else {
+            pack(&places, state)?
+        };
         let said = state.join("up.log");
         let log = File::create(&said).with_context(|| format!("creating {}", said.display()))?;
         let ready = state.join("ready");
@@ -77,9 +83,15 @@ impl Kubernetes {
         let errors = log.try_clone().context("sharing the log")?;
         let unshare = spawner::spawn(&places.script("up.sh"), |command| {
             places.environment(command);
+            if nodes == 0 {
+                // What a person's Kubernetes would have more machines for.
+                command
+                    .env("CONTROLLER_FLAGS", "--kube-api-qps=500 --kube-api-burst=1000 --concurrent-statefulset-syncs=20")
+                    .env("SCHEDULER_FLAGS", "--kube-api-qps=500 --kube-api-burst=1000");
+            }
             command
                 .arg(state)
-                .arg("3")
+                .arg(nodes.to_string())
                 .stdin(Stdio::null())
                 .stdout(log)
                 .stderr(errors);
@@ -88,7 +100,7 @@ impl Kubernetes {
             places,
             state: state.to_owned(),
             unshare,
-            tag: tag.trim().to_owned(),
+            tag,
         };
         let start = Instant::now();
         while !ready.exists() {
@@ -157,6 +169,23 @@ impl Kubernetes {
     pub fn places(&self) -> &Places {
         &self.places
     }
+}
+
+/// Packs the images for the nodes; the tag of ours.
+fn pack(places: &Places, state: &Path) -> Result<String> {
+    let packed = places
+        .command(&places.script("images.sh"))
+        .arg(state.join("images"))
+        .stdin(Stdio::null())
+        .output()
+        .context("running images.sh")?;
+    ensure!(
+        packed.status.success(),
+        "packing the images: {}",
+        String::from_utf8_lossy(&packed.stderr)
+    );
+    let tag = std::fs::read_to_string(state.join("images/tag")).context("reading the tag")?;
+    Ok(tag.trim().to_owned())
 }
 
 impl Drop for Kubernetes {
