@@ -8,6 +8,8 @@ mod probe;
 mod trim;
 
 pub use cache::{Cache, Filler, cache};
+#[cfg(test)]
+pub(crate) use objects::assemble;
 pub(crate) use objects::managed;
 pub use objects::{Caches, ObserveError, Source};
 pub use probe::{Probe, ProbeError};

@@ -165,7 +165,7 @@ fn owned_by(meta: &ObjectMeta, uid: Option<&str>) -> bool {
 }
 
 /// Joins a cluster's objects by member.
-fn assemble(
+pub(crate) fn assemble(
     cluster: &EtcdCluster,
     sets: &[Arc<StatefulSet>],
     pods: &[Arc<Pod>],

@@ -365,7 +365,7 @@ fn blow() -> impl Strategy<Value = Blow> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 150, ..ProptestConfig::default() })]
 
     /// O2, O7, O13: whatever happens in between, and wherever the operator is cut off,
     /// no invariant of the world breaks and it ends as the spec says.

@@ -1,0 +1,181 @@
+//! What must never happen, checked at every call of the operator.
+
+use crate::{
+    api::{EtcdClusterStatus, RetentionPolicy},
+    identity,
+    plan::{Call, EtcdCall, Kind, quorum},
+};
+
+use super::{World, kubelet::member_of};
+
+impl World {
+    /// Judges a call before it is made.
+    pub(super) fn guard(&mut self, call: &Call) {
+        match call {
+            Call::Etcd(EtcdCall::Remove { id, .. }) => self.guard_removal(*id),
+            Call::Delete {
+                kind: Kind::Pod,
+                name,
+                ..
+            } => self.guard_restart(name),
+            Call::Delete {
+                kind: Kind::StatefulSet,
+                name,
+                ..
+            } => {
+                let known = self.etcd.members.values().any(|line| line.name == *name);
+                assert!(
+                    !known,
+                    "{name} goes before it has left etcd{}",
+                    self.trace()
+                );
+            }
+            Call::Delete {
+                kind: Kind::Claim,
+                name,
+                ..
+            } => {
+                let storage = &self.cluster.spec.storage;
+                let asked =
+                    [storage.when_scaled, storage.when_replaced].contains(&RetentionPolicy::Delete);
+                assert!(
+                    asked || self.is_blank(name),
+                    "nobody asked to delete the data of {name}{}",
+                    self.trace()
+                );
+                self.guard_claim(name);
+            }
+            Call::Patch {
+                kind: Kind::Claim,
+                name,
+                patch,
+                ..
+            } if patch.pointer("/metadata/annotations").is_some() => self.guard_claim(name),
+            Call::Apply(manifest) if manifest.kind == Kind::StatefulSet => {
+                let name = &manifest.name;
+                assert!(
+                    !self.buried.contains(name),
+                    "the serial of {name} is used again{}",
+                    self.trace()
+                );
+            }
+            _ => {}
+        }
+    }
+
+    fn is_blank(&self, claim: &str) -> bool {
+        let claim = self.api.claims.items.get(claim);
+        let uid = claim.and_then(|claim| claim.metadata.uid.as_ref());
+        let volume = uid.and_then(|uid| self.volumes.get(uid));
+        volume.is_none_or(|volume| volume.log.is_none())
+    }
+
+    /// A claim goes last: after the member, and after its pod.
+    fn guard_claim(&self, claim: &str) {
+        let member = self
+            .api
+            .claims
+            .items
+            .get(claim)
+            .map(|it| member_of(&it.metadata));
+        let Some(member) = member else { return };
+        let pod = self
+            .api
+            .pods
+            .items
+            .contains_key(&identity::pod_name(&member));
+        let known = self.etcd.members.values().any(|line| line.name == member);
+        assert!(
+            !pod && !known,
+            "the claim of {member} goes too early{}",
+            self.trace()
+        );
+    }
+
+    /// Never voluntarily below quorum.
+    fn guard_removal(&self, id: u64) {
+        if !self.has_quorum() || !self.etcd.is_voter(id) {
+            return;
+        }
+        let serving = self.serving();
+        let left = serving.len() - usize::from(serving.contains(&id));
+        let after = self.voters() - 1;
+        assert!(
+            left >= quorum(after.max(1)),
+            "the removal of {id:x} leaves {left} of {after} voters{}",
+            self.trace()
+        );
+        assert!(
+            !serving.contains(&id) || self.etcd.leader != Some(id) || self.voters() == 1,
+            "the leader is removed without having moved leadership{}",
+            self.trace()
+        );
+    }
+
+    /// One voter at a time, and never the leader while there is another.
+    fn guard_restart(&self, pod: &str) {
+        let running = self.running();
+        let Some((_, log)) = running.iter().find(|(name, _)| name == pod) else {
+            return;
+        };
+        if !self.has_quorum() || !self.etcd.is_voter(log.member) {
+            return;
+        }
+        let (serving, voters) = (self.serving(), self.voters());
+        assert_eq!(
+            serving.len(),
+            voters,
+            "two are disrupted at once: {pod}{}",
+            self.trace()
+        );
+        assert!(
+            voters == 1 || serving.len() > quorum(voters),
+            "the restart of {pod} breaks the quorum{}",
+            self.trace()
+        );
+        assert!(
+            voters == 1 || self.etcd.leader != Some(log.member),
+            "the leader is restarted{}",
+            self.trace()
+        );
+    }
+
+    /// Judges a status before it is written.
+    pub(super) fn guard_status(&mut self, after: &EtcdClusterStatus) {
+        let before = self.cluster.status.clone().unwrap_or_default();
+        assert!(before.next_serial <= after.next_serial, "serials go back");
+        if let Some(id) = &before.cluster_id {
+            assert_eq!(
+                after.cluster_id.as_ref(),
+                Some(id),
+                "the cluster ID changes"
+            );
+        }
+        if let (Some(id), Some(formed)) = (&after.cluster_id, self.etcd.formed.first()) {
+            assert_eq!(
+                *id,
+                identity::hex(*formed),
+                "the wrong cluster ID is latched"
+            );
+        }
+        for line in &before.members {
+            let now = after.members.iter().find(|member| member.name == line.name);
+            match now {
+                None => {
+                    self.buried.insert(line.name.clone());
+                }
+                Some(now) => {
+                    if let (Some(before), Some(now)) = (&line.ticket, &now.ticket) {
+                        assert_eq!(before, now, "two tickets for {}", line.name);
+                    }
+                }
+            }
+        }
+    }
+
+    /// The steps so far, for a message.
+    pub(in crate::plan) fn trace(&self) -> String {
+        let from = self.steps.len().saturating_sub(40);
+        format!("\n{}", self.steps[from..].join("\n"))
+    }
+}
