@@ -17,6 +17,7 @@ mod kv_range;
 mod kv_stream;
 mod lease;
 mod lease_cluster;
+mod maintenance;
 mod membership;
 mod pool;
 mod txn;

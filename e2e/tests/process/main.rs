@@ -7,6 +7,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod bad_input;
+mod corruption;
 mod crash;
 mod etcdctl;
 mod etcdctl_cluster;

@@ -10,6 +10,8 @@ use crate::view::View;
 
 /// Bucket name that begins every hash.
 const BUCKET: &[u8] = b"key";
+/// Records between two questions whether to go on.
+const ASK_EVERY: u32 = 1024;
 
 /// A hash of the history, and what it covers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,7 +38,28 @@ impl CompactionHash {
     /// Computes the hash; give it to `Store::cache_hash`. Fails with
     /// [`ReadError::Compacted`] if it was begun so late that records are gone.
     pub fn compute(&self) -> Result<KvHash, ReadError> {
-        hash(&self.before, self.before.compacted, self.revision, true)
+        let whole = self.compute_while(&mut || true)?;
+        Ok(whole.expect("it was told to go on to the end"))
+    }
+
+    /// As [`CompactionHash::compute`], but asks now and then whether to go on;
+    /// `None` if it was told not to.
+    pub fn compute_while(
+        &self,
+        go_on: &mut dyn FnMut() -> bool,
+    ) -> Result<Option<KvHash>, ReadError> {
+        hash(
+            &self.before,
+            self.before.compacted,
+            self.revision,
+            true,
+            go_on,
+        )
+    }
+
+    /// The compact revision that it is of.
+    pub fn revision(&self) -> i64 {
+        self.revision
     }
 }
 
@@ -44,13 +67,14 @@ impl CompactionHash {
 /// `compacted`. Records up to that one count only if `at` still sees them; only
 /// if `at` sees nothing at all, each one counts that a compaction left.
 /// `tombstones` also takes a tombstone of exactly `at` for something seen, as
-/// etcd does while it compacts.
+/// etcd does while it compacts. `None` if `go_on` said no on the way.
 pub(crate) fn hash(
     view: &View,
     compacted: i64,
     at: i64,
     tombstones: bool,
-) -> Result<KvHash, ReadError> {
+    go_on: &mut dyn FnMut() -> bool,
+) -> Result<Option<KvHash>, ReadError> {
     let seen = |entry: &Entry| {
         entry
             .at(at)
@@ -66,6 +90,7 @@ pub(crate) fn hash(
         entry.and_then(|entry| entry.visible(main)) == Some(record.rev)
     };
     let mut crc = crc32c::crc32c(BUCKET);
+    let (mut visited, mut stopped) = (0u32, false);
     view.records(Revision::default(), at, &mut |record| {
         let counts =
             record.rev.main > compacted || visible(&record, if keep { at } else { compacted });
@@ -73,11 +98,17 @@ pub(crate) fn hash(
             crc = crc32c::crc32c_append(crc, record.raw_key().as_bytes());
             crc = crc32c::crc32c_append(crc, &record.value);
         }
-        ControlFlow::Continue(())
+        visited = visited.wrapping_add(1);
+        stopped = visited.is_multiple_of(ASK_EVERY) && !go_on();
+        if stopped {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
+        }
     })?;
-    Ok(KvHash {
+    Ok((!stopped).then_some(KvHash {
         hash: crc,
         compact_revision: compacted,
         revision: at,
-    })
+    }))
 }

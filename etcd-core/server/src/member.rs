@@ -9,7 +9,10 @@ use etcd_storage::disk::{Disk, RealDisk};
 use tonic::service::Routes;
 
 use crate::config::{BootstrapError, ClusterState, Config, InitialCluster};
-use crate::driver::{Die, Node, NodeConfig, Observer, RequestError, StartError};
+use crate::driver::{
+    CorruptionChecks, CorruptionError, Die, Node, NodeConfig, Observer, RequestError, StartError,
+    check_before_start,
+};
 use crate::grpc::{
     ClusterService, Guard, KvServer, KvService, LeaderForward, LeaseService, MaintenanceService,
     WatchServer, WatchService,
@@ -53,6 +56,9 @@ pub enum MemberError {
         /// Peer URLs of the other member.
         peer: String,
     },
+    /// The data differs from that of the other members.
+    #[error(transparent)]
+    Corrupt(#[from] CorruptionError),
     /// The data directory is in use, or cannot be used.
     #[error("cannot use data directory {directory}: {source}")]
     Directory {
@@ -104,6 +110,18 @@ impl Member {
         if !recovered.is_new {
             refuse_foreign_cluster(config, recovered.cluster_id, &client).await?;
         }
+        // A member without data has nothing to compare.
+        if !recovered.is_new && config.features.enabled("InitialCorruptCheck") {
+            check_before_start(
+                recovered.member_id,
+                recovered.cluster_id,
+                &recovered.applier.view(),
+                &client,
+                config.request_timeout(),
+            )
+            .await
+            .inspect_err(|error| tracing::error!(%error, "checkInitialHashKV failed"))?;
+        }
         tracing::info!(
             "local-member-id" = %format_args!("{:x}", recovered.member_id),
             "cluster-id" = %format_args!("{:x}", recovered.cluster_id),
@@ -140,6 +158,14 @@ impl Member {
             unreachable!("the receiver was made above");
         }
         node.begin();
+        let checks = CorruptionChecks {
+            periodic: config.corrupt_check_time,
+            compactions: config
+                .features
+                .enabled("CompactHashCheck")
+                .then_some(config.compact_hash_check_time),
+        };
+        node.watch_for_corruption(Arc::new(client.clone()), checks);
         let forward: Arc<dyn LeaderForward> = Arc::new(ToLeader::new(node.clone(), client.clone()));
         tokio::spawn(
             node.clone()

@@ -60,13 +60,17 @@ impl Applier {
         Ok(Response::Range(response))
     }
 
-    pub(super) fn compaction(&mut self, request: &CompactionRequest) -> Result<Response, Refusal> {
+    pub(super) fn compaction(
+        &mut self,
+        request: &CompactionRequest,
+        out: &mut BatchOut,
+    ) -> Result<Response, Refusal> {
         let compaction = self
             .store
             .compact(request.revision)
             .map_err(ApplyError::Compaction)?;
-        // Its hash would be computed here, on every key: HashKV computes it when asked.
         self.compactions.push_back(compaction.job);
+        out.compactions.push(compaction.hash);
         Ok(Response::Compaction)
     }
 

@@ -10,7 +10,7 @@ mod upkeep;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use etcd_mvcc::{CompactError, CompactionJob, Record, Store};
+use etcd_mvcc::{CompactError, CompactionHash, CompactionJob, Record, Store};
 use etcd_proto::etcdserverpb::{
     AlarmMember, AlarmType, DeleteRangeResponse, InternalRaftRequest, PutResponse, RangeResponse,
     TxnResponse,
@@ -155,6 +155,9 @@ pub struct Applied {
     pub records: Vec<Record>,
     /// Terms whose first, empty entry was among the entries.
     pub terms_begun: Vec<u64>,
+    /// Of each compaction, what members compare. It reads the whole history: to be
+    /// computed elsewhere and given to [`Applier::cache_hash`], or dropped.
+    pub compactions: Vec<CompactionHash>,
     /// The membership has changed.
     pub members_changed: bool,
     /// The state after the last entry.
@@ -261,6 +264,7 @@ impl Applier {
             outcomes: batch.outcomes,
             records: batch.records,
             terms_begun: batch.terms_begun,
+            compactions: batch.compactions,
             members_changed: batch.members_changed,
             view: Arc::new(self.view()),
         })
@@ -348,10 +352,11 @@ impl Applier {
             guard(corrupt, ApplyError::Corrupt)?;
             self.delete_range(&r, out)
         } else if let Some(r) = r.range {
+            guard(corrupt, ApplyError::Corrupt)?;
             self.range(&r)
         } else if let Some(r) = r.compaction {
             guard(corrupt, ApplyError::Corrupt)?;
-            self.compaction(&r)
+            self.compaction(&r, out)
         } else if let Some(r) = r.lease_grant {
             guard(corrupt, ApplyError::Corrupt)?;
             guard(full, ApplyError::NoSpace)?;
@@ -387,6 +392,7 @@ struct BatchOut {
     outcomes: Vec<Outcome>,
     records: Vec<Record>,
     terms_begun: Vec<u64>,
+    compactions: Vec<CompactionHash>,
     members_changed: bool,
 }
 

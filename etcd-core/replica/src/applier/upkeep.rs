@@ -35,6 +35,11 @@ impl Applier {
         Ok(())
     }
 
+    /// Remembers what a compaction's hash came to, for members that ask for it.
+    pub fn cache_hash(&mut self, hash: etcd_mvcc::KvHash) {
+        self.store.cache_hash(hash);
+    }
+
     /// Counts bytes of records in segments that the history does not hold any more.
     pub fn add_dead_bytes(&mut self, bytes: u64) {
         self.dead_bytes += bytes;

@@ -3,9 +3,10 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender, TryRecvError};
+use std::sync::mpsc::{Receiver, Sender, SyncSender, TryRecvError, TrySendError};
 use std::time::{Duration, Instant};
 
+use etcd_mvcc::{CompactionHash, KvHash};
 use etcd_proto::raftpb::{Entry, Snapshot};
 use etcd_replica::{Applied, Applier, Capture, Checkpoint, Input, Outcome, Response};
 use tokio::sync::oneshot;
@@ -27,6 +28,8 @@ pub(crate) enum ApplyTask {
     Capture(oneshot::Sender<Capture>),
     /// A checkpoint has been written.
     Checkpointed(Box<Checkpoint>),
+    /// The hash of a compaction has been computed.
+    Hashed(KvHash),
     /// The reply of a compaction is wanted when its work is done.
     WhenCompacted(oneshot::Sender<()>),
     /// Segments with dead records are to be rewritten; the reply follows when they are.
@@ -42,6 +45,8 @@ pub(crate) struct ApplyThread {
     pub(crate) shared: Arc<Shared>,
     pub(crate) tasks: Receiver<ApplyTask>,
     pub(crate) checkpoints: Sender<CheckpointTask>,
+    /// Compactions whose hash is to be computed.
+    pub(crate) hashes: SyncSender<CompactionHash>,
     pub(crate) checkpoint_running: bool,
     pub(crate) checkpointed_index: u64,
     /// Dead bytes when the checkpoint under way was captured.
@@ -97,6 +102,10 @@ impl ApplyThread {
                 if !self.defragment_waiters.is_empty() {
                     self.begin_checkpoint();
                 }
+            }
+            ApplyTask::Hashed(hash) => {
+                self.applier.cache_hash(hash);
+                self.shared.view.store(Arc::new(self.applier.view()));
             }
             ApplyTask::WhenCompacted(reply) => {
                 if self.applier.is_compacting() {
@@ -160,6 +169,14 @@ impl ApplyThread {
                 result: outcome.result,
             };
             shared.waiters.complete(outcome.id, Ok(reply));
+        }
+        for compaction in applied.compactions {
+            if let Err(TrySendError::Full(left_out)) = self.hashes.try_send(compaction) {
+                tracing::info!(
+                    revision = left_out.revision(),
+                    "compactions follow each other too fast to hash this one"
+                );
+            }
         }
         shared.applied_waits.applied(applied.index);
         shared.complete(Input::Applied {

@@ -11,9 +11,11 @@
 mod apply;
 mod checkpoint;
 mod consensus;
+mod corruption;
 mod counts;
 mod disk;
 mod error;
+mod hash;
 mod inbox;
 mod leases;
 mod members;
@@ -29,8 +31,13 @@ mod timings;
 mod waits;
 mod watches;
 
+pub use corruption::{
+    AskedHash, CorruptionChecks, CorruptionError, PeerHash, PeerHashError, PeerHashes,
+    check_before_start,
+};
 pub use counts::{Count, Counts};
 pub use error::RequestError;
+pub use hash::HashError;
 pub use leases::KeepAlive;
 pub use node::Node;
 pub use peers::{NoPeers, Peers, SnapshotSource};

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use etcd_proto::etcdserverpb::alarm_request::AlarmAction;
 use etcd_proto::etcdserverpb::{
-    AlarmMember, AlarmRequest, AlarmType, InternalRaftRequest, RequestHeader, ResponseHeader,
+    AlarmRequest, AlarmType, InternalRaftRequest, RequestHeader, ResponseHeader,
 };
 use etcd_raft::Progress;
 use etcd_replica::{Capture, Input, View};
@@ -270,34 +270,40 @@ impl Node {
 
     /// Raises the alarm NOSPACE of this member, if it is not raised already.
     pub fn raise_no_space(&self) {
-        let alarm = AlarmMember {
-            member_id: self.member_id(),
-            alarm: AlarmType::Nospace as i32,
-        };
-        if self
-            .view()
-            .alarms
-            .of(AlarmType::Nospace)
-            .any(|raised| raised == alarm)
-        {
+        if self.has_alarm(self.member_id(), AlarmType::Nospace) {
+            return;
+        }
+        let node = self.clone();
+        tokio::spawn(async move {
+            node.raise_alarm(node.member_id(), AlarmType::Nospace).await;
+        });
+    }
+
+    fn has_alarm(&self, member_id: u64, kind: AlarmType) -> bool {
+        let view = self.view();
+        let mut raised = view.alarms.of(kind);
+        raised.any(|alarm| alarm.member_id == member_id)
+    }
+
+    /// Raises an alarm of a member, if it is not raised already. Whoever has a reason to
+    /// raises it again, should it fail.
+    pub(super) async fn raise_alarm(&self, member_id: u64, kind: AlarmType) {
+        if self.has_alarm(member_id, kind) {
             return;
         }
         let request = InternalRaftRequest {
             alarm: Some(AlarmRequest {
                 action: AlarmAction::Activate as i32,
-                member_id: alarm.member_id,
-                alarm: alarm.alarm,
+                member_id,
+                alarm: kind as i32,
             }),
             ..InternalRaftRequest::default()
         };
-        let node = self.clone();
-        tokio::spawn(async move {
-            match node.propose(request).await {
-                Ok(_) => tracing::warn!(alarm = "NOSPACE", "alarm raised"),
-                // The next write that finds no space raises it again.
-                Err(error) => tracing::warn!(%error, "failed to raise alarm"),
-            }
-        });
+        let (alarm, from) = (kind.as_str_name(), format!("{member_id:x}"));
+        match self.propose(request).await {
+            Ok(_) => tracing::warn!(alarm, from, "alarm raised"),
+            Err(error) => tracing::warn!(alarm, from, %error, "failed to raise alarm"),
+        }
     }
 
     /// Peers say that this member does not belong to the cluster any more.

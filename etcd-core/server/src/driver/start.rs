@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::channel;
+use std::sync::mpsc::{channel, sync_channel};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use etcd_replica::lease::{LeaseConfig, min_ttl_seconds};
@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use super::apply::{ApplyTask, ApplyThread};
 use super::checkpoint::{CheckpointTask, CheckpointThread};
 use super::consensus::{ConsensusThread, Outlets};
+use super::corruption::{CorruptionChecks, PeerHashes};
 use super::counts::Counts;
 use super::disk::DiskTask;
 use super::inbox::Inbox;
@@ -181,11 +182,17 @@ impl Node {
             let shared = shared.clone();
             move || super::disk::run(wal, max_wals, &shared, &disk_rx)
         })?;
+        let (hash_tx, hash_rx) = sync_channel(super::hash::WAITING_MAX);
+        node.spawn("hash", {
+            let (shared, apply) = (shared.clone(), apply_tx.clone());
+            move || super::hash::run(&shared, &hash_rx, &apply)
+        })?;
         let apply = ApplyThread {
             applier,
             shared: shared.clone(),
             tasks: apply_rx,
             checkpoints: checkpoint_tx,
+            hashes: hash_tx,
             checkpoint_running: false,
             checkpointed_index,
             dead_at_capture: 0,
@@ -230,6 +237,11 @@ impl Node {
     /// Begins the work that needs the runtime: the expiry of leases.
     pub fn begin(&self) {
         tokio::spawn(self.clone().expire_leases());
+    }
+
+    /// Compares this member's data with the others' whenever it leads, as `checks` says.
+    pub fn watch_for_corruption(&self, peers: Arc<dyn PeerHashes>, checks: CorruptionChecks) {
+        tokio::spawn(super::corruption::run(self.clone(), peers, checks));
     }
 
     /// Ends the threads: nothing is accepted any more, what is written is synced.

@@ -12,6 +12,8 @@ pub trait Observer: Send + Sync {
     fn applied(&self, took: Duration);
     /// A checkpoint was written.
     fn checkpoint(&self, took: Duration);
+    /// The keys were hashed up to a revision.
+    fn hash_rev(&self, took: Duration);
 }
 
 /// The observer, if there is one.
@@ -40,6 +42,12 @@ impl Timings {
     pub(crate) fn checkpoint(&self, took: Duration) {
         if let Some(observer) = &self.0 {
             observer.checkpoint(took);
+        }
+    }
+
+    pub(crate) fn hash_rev(&self, took: Duration) {
+        if let Some(observer) = &self.0 {
+            observer.hash_rev(took);
         }
     }
 }

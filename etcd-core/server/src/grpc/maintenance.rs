@@ -19,7 +19,7 @@ use tonic::{Request, Response, Status};
 use super::guard::Guard;
 use super::kv::blocking;
 use super::status::{read_status, status};
-use crate::driver::Node;
+use crate::driver::{HashError, Node};
 use crate::version::{SERVER_VERSION, STORAGE_VERSION};
 
 /// etcd's size of a blob of a snapshot.
@@ -130,11 +130,14 @@ impl Maintenance for MaintenanceService {
     ) -> Result<Response<HashKvResponse>, Status> {
         self.guard.write(&request)?;
         let asked = request.into_inner().revision;
-        let view = self.node.view();
-        let revision = view.kv.revision();
-        let hash = blocking(move || view.kv.hash_kv(asked))
-            .await?
-            .map_err(|e| read_status(&e))?;
+        let (hash, revision) = self
+            .node
+            .hash_kv(asked)
+            .await
+            .map_err(|error| match error {
+                HashError::Read(error) => read_status(&error),
+                HashError::Request(error) => status(&error),
+            })?;
         Ok(Response::new(HashKvResponse {
             header: Some(self.node.header(revision)),
             hash: hash.hash,

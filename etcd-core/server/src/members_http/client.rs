@@ -92,7 +92,7 @@ impl MembersClient {
         body: Bytes,
         within: Duration,
     ) -> Result<Answer, RequestError> {
-        let asking = self.try_ask(method, url, path, body);
+        let asking = self.try_ask(method, url, path, body, None);
         match tokio::time::timeout(within, asking).await {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(error)) => Err(RequestError::Internal(format!("{url}{path}: {error}"))),
@@ -100,12 +100,14 @@ impl MembersClient {
         }
     }
 
-    async fn try_ask(
+    /// `cluster_id`: the cluster that the member must be of, if it matters.
+    pub(super) async fn try_ask(
         &self,
         method: Method,
         url: &str,
         path: &str,
         body: Bytes,
+        cluster_id: Option<u64>,
     ) -> anyhow::Result<Answer> {
         let parsed: http::Uri = url.parse()?;
         let stream = TokioIo::new(self.dialer.dial(&parsed).await?);
@@ -115,12 +117,15 @@ impl MembersClient {
             .authority()
             .map(ToString::to_string)
             .unwrap_or_default();
-        let request = Request::builder()
+        let mut request = Request::builder()
             .method(method)
             .uri(path)
             .header(http::header::HOST, authority)
-            .header(http::header::CONTENT_TYPE, "application/protobuf")
-            .body(Full::new(body))?;
+            .header(http::header::CONTENT_TYPE, "application/protobuf");
+        if let Some(id) = cluster_id {
+            request = request.header(CLUSTER_ID, format!("{id:x}"));
+        }
+        let request = request.body(Full::new(body))?;
         let response = sender.send_request(request).await?;
         let status = response.status();
         let cluster_id = response
@@ -141,10 +146,10 @@ impl MembersClient {
     }
 }
 
-struct Answer {
-    status: StatusCode,
+pub(super) struct Answer {
+    pub(super) status: StatusCode,
     cluster_id: Option<u64>,
-    body: Bytes,
+    pub(super) body: Bytes,
 }
 
 impl PeerVersions for MembersClient {

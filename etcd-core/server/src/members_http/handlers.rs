@@ -14,7 +14,7 @@ use etcd_replica::{Member, MembershipError};
 use prost::Message as _;
 
 use super::CLUSTER_ID;
-use crate::driver::{KeepAlive, Node, RequestError};
+use crate::driver::{HashError, KeepAlive, Node, RequestError};
 use crate::grpc::status;
 
 /// What the handlers need.
@@ -128,11 +128,8 @@ async fn hash_kv(State(state): State<MembersState>, headers: HeaderMap, body: By
             );
         }
     };
-    let view = node.view();
-    let revision = view.kv.revision();
-    let hash = tokio::task::spawn_blocking(move || view.kv.hash_kv(question.revision)).await;
-    match hash {
-        Ok(Ok(hash)) => {
+    match node.hash_kv(question.revision).await {
+        Ok((hash, revision)) => {
             let header = node.header(revision);
             let answer = HashKvAnswer {
                 header: HashKvHeader {
@@ -147,11 +144,11 @@ async fn hash_kv(State(state): State<MembersState>, headers: HeaderMap, body: By
             };
             with_cluster_id(node, json(serde_json::to_vec(&answer).unwrap_or_default()))
         }
-        Ok(Err(error)) => {
+        Err(HashError::Read(error)) => {
             let text = format!("{}\n", crate::grpc::read_status(&error).message());
             with_cluster_id(node, (StatusCode::BAD_REQUEST, text))
         }
-        Err(error) => with_cluster_id(
+        Err(HashError::Request(error)) => with_cluster_id(
             node,
             (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
         ),

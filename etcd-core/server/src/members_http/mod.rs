@@ -3,6 +3,7 @@
 
 mod client;
 mod handlers;
+mod hash;
 mod join;
 
 pub use client::{MembersClient, ToLeader};

@@ -26,6 +26,10 @@ impl Observer for Metrics {
     fn checkpoint(&self, took: Duration) {
         self.disk.backend_commit_duration.observe_seconds(took);
     }
+
+    fn hash_rev(&self, took: Duration) {
+        self.mvcc.hash_rev_duration.observe_seconds(took);
+    }
 }
 
 /// Sets the figures of a member.

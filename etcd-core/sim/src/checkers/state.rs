@@ -27,6 +27,8 @@ pub(crate) struct State {
     outcomes: BTreeMap<u64, Outcome>,
     boundaries: BTreeMap<u64, Boundary>,
     hashes: BTreeMap<u64, KvHash>,
+    /// By compact revision: what members would compare.
+    compactions: BTreeMap<i64, KvHash>,
     applied: BTreeMap<u64, u64>,
     compacted: i64,
 }
@@ -63,6 +65,18 @@ impl State {
                 return Err(format!(
                     "equal state: {:x} answers request {:x} with {outcome:?}, others with {known:?}",
                     pid.member, outcome.id
+                ));
+            }
+        }
+        for compaction in &applied.compactions {
+            let mine = compaction
+                .compute()
+                .map_err(|error| format!("{:x} cannot hash a compaction: {error}", pid.member))?;
+            let known = *self.compactions.entry(mine.revision).or_insert(mine);
+            if known != mine {
+                return Err(format!(
+                    "equal state: the compaction of {:x} hashes to {mine:?}, of others to {known:?}",
+                    pid.member
                 ));
             }
         }
