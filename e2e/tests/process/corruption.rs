@@ -30,13 +30,18 @@ fn damage(member: &Path, from: &[u8], to: &[u8]) {
                 value[at..at + to.len()].copy_from_slice(to);
                 changed += 1;
             }
-            writer.push(&meta, key, &value).unwrap();
+            writer.push(&meta, &key, &value).unwrap();
         }
         writer.finish().unwrap();
         drop(segment);
         std::fs::rename(&rewritten, &path).unwrap();
     }
-    assert_ne!(changed, 0, "no value holds {:?}", String::from_utf8_lossy(from));
+    assert_ne!(
+        changed,
+        0,
+        "no value holds {:?}",
+        String::from_utf8_lossy(from)
+    );
 }
 
 /// Three members with ten keys, and a follower that has all of them in segments.

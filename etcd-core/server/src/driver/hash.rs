@@ -26,7 +26,6 @@ pub(crate) fn run(
         let began = Instant::now();
         match compaction.compute_while(&mut || !shared.is_stopping()) {
             Ok(Some(hash)) => {
-                shared.metrics.hash_rev(began.elapsed());
                 tracing::info!(
                     hash = hash.hash,
                     revision = hash.revision,

@@ -42,8 +42,7 @@ pub enum PeerHashError {
 }
 
 /// What a question for a hash ends in.
-pub type AskedHash<'a> =
-    Pin<Box<dyn Future<Output = Result<PeerHash, PeerHashError>> + Send + 'a>>;
+pub type AskedHash<'a> = Pin<Box<dyn Future<Output = Result<PeerHash, PeerHashError>> + Send + 'a>>;
 
 /// Asks other members for HashKV. Implemented over the peer listeners' `/members/hashkv`.
 pub trait PeerHashes: Send + Sync {

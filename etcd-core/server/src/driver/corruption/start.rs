@@ -39,7 +39,11 @@ pub async fn check_before_start(
     timeout: Duration,
 ) -> Result<(), CorruptionError> {
     let id = format!("{member:x}");
-    tracing::info!("local-member-id" = id, ?timeout, "starting initial corruption check");
+    tracing::info!(
+        "local-member-id" = id,
+        ?timeout,
+        "starting initial corruption check"
+    );
     let kv = view.kv.clone();
     let own = tokio::task::block_in_place(|| kv.hash_kv(0))
         .map_err(|reason| CorruptionError::Unreadable { member, reason })?;

@@ -78,8 +78,14 @@ fn s46_nobody_is_ahead_of_a_leader() {
         [peer, says(3, 7, 3)]
     };
     assert_eq!(compare_all(1, &own, &ahead(12, 3)), Verdict::Same);
-    assert_eq!(compare_all(1, &own, &ahead(13, 3)), Verdict::Corrupt(vec![2]));
-    assert_eq!(compare_all(1, &own, &ahead(12, 4)), Verdict::Corrupt(vec![2]));
+    assert_eq!(
+        compare_all(1, &own, &ahead(13, 3)),
+        Verdict::Corrupt(vec![2])
+    );
+    assert_eq!(
+        compare_all(1, &own, &ahead(12, 4)),
+        Verdict::Corrupt(vec![2])
+    );
     // The leader's keys changed without a revision.
     let restless = Periodic {
         before: OWN,

@@ -104,8 +104,8 @@ pub(crate) struct Periodic {
 pub(crate) fn compare_all(leader: u64, own: &Periodic, peers: &[Asked]) -> Verdict {
     let Periodic { before, after } = own;
     let mut wrong = Vec::new();
-    let same_state = before.revision == after.revision
-        && before.compact_revision == after.compact_revision;
+    let same_state =
+        before.revision == after.revision && before.compact_revision == after.compact_revision;
     if same_state && before.hash != after.hash {
         tracing::warn!(
             revision = before.revision,
