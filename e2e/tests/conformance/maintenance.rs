@@ -239,6 +239,11 @@ async fn b161_snapshot_ends_with_its_hash() {
 async fn b163_status() {
     let mut cluster = Cluster::start(3, Options::single()).await.unwrap();
     let leader = cluster.leader().await;
+    cluster.members[leader]
+        .client()
+        .put("k", "v")
+        .await
+        .unwrap();
     let learner = cluster.add(leader, true).await.unwrap();
     cluster.members[3].spawn().unwrap();
     cluster.members[3].serving().await.unwrap();
@@ -320,6 +325,7 @@ async fn b165_metrics() {
     let (process, client) = fresh(Options::single().args([QUOTA])).await;
     let url = process.client_url();
     let metric = async |name: &str| http::metric(&url, name).await.unwrap().unwrap_or(0.0);
+    client.put("size", "v").await.unwrap();
     assert!(metric("etcd_mvcc_db_total_size_in_bytes").await > 0.0);
     assert!(metric("etcd_mvcc_db_total_size_in_use_in_bytes").await > 0.0);
     let quota = metric("etcd_server_quota_backend_bytes").await;
@@ -348,7 +354,7 @@ async fn b165_metrics() {
     client.put("k", "w").await.unwrap();
     client.get("k").await.unwrap();
     client.grant(60, 0).await.unwrap();
-    client.compact(3).await.unwrap();
+    client.compact(4).await.unwrap();
     client.hash_kv(0).await.unwrap();
     let mut maintenance = client.maintenance();
     let hash = etcd_proto::etcdserverpb::HashRequest {};
@@ -377,11 +383,11 @@ async fn b165_metrics() {
     }
     let (_, text) = http::get(&format!("{url}/metrics")).await.unwrap();
     for line in [
-        r#"etcd_server_request_duration_seconds_count{success="true",type="Put"} 2"#,
+        r#"etcd_server_request_duration_seconds_count{success="true",type="Put"} 3"#,
         r#"etcd_server_request_duration_seconds_count{success="true",type="Compaction"} 1"#,
         r#"etcd_server_range_duration_seconds_count{success="true"}"#,
         r#"etcd_debugging_server_alarms{alarm_type="CORRUPT",server_id="7"} 1"#,
-        "etcd_debugging_mvcc_total_put_size_in_bytes 4",
+        "etcd_debugging_mvcc_total_put_size_in_bytes 9",
         "etcd_debugging_mvcc_db_compaction_keys_total 1",
     ] {
         assert!(text.contains(line), "no {line} in {text}");

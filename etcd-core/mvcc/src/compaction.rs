@@ -38,6 +38,8 @@ pub struct CompactionStep {
     /// to: the last `Store::unarchived` reached them. Their records may be
     /// dropped. Each is named once.
     pub dead: Vec<Revision>,
+    /// Records that died, those that only the ring holds included.
+    pub dropped: usize,
     /// Whether the job is done.
     pub done: bool,
 }
@@ -74,12 +76,14 @@ impl CompactionJob {
             })?;
         let mut step = CompactionStep {
             dead: Vec::new(),
+            dropped: 0,
             done: left > 0,
         };
         for record in batch {
             self.cursor = Revision::new(record.rev.main, record.rev.sub + 1);
             self.visit(store, &record, &mut step.dead);
         }
+        step.dropped = step.dead.len();
         store.bury(&mut step.dead);
         Ok(step)
     }

@@ -17,10 +17,11 @@ impl Applier {
         !self.compactions.is_empty()
     }
 
-    /// Visits up to `budget` records for the oldest compaction that is under way.
-    pub fn compact_step(&mut self, budget: usize) -> Result<(), etcd_mvcc::ReadError> {
+    /// Visits up to `budget` records for the oldest compaction that is under way; how
+    /// many of them nobody can read any more.
+    pub fn compact_step(&mut self, budget: usize) -> Result<usize, etcd_mvcc::ReadError> {
         let Some(job) = self.compactions.front_mut() else {
-            return Ok(());
+            return Ok(0);
         };
         let step = job.step(&mut self.store, budget)?;
         let dead: u64 = step
@@ -32,7 +33,7 @@ impl Applier {
         if step.done {
             self.compactions.pop_front();
         }
-        Ok(())
+        Ok(step.dropped)
     }
 
     /// Remembers what a compaction's hash came to, for members that ask for it.

@@ -12,6 +12,7 @@ use etcd_replica::{Applied, Applier, Capture, Checkpoint, Input, Outcome, Respon
 use tokio::sync::oneshot;
 
 use super::checkpoint::CheckpointTask;
+use super::observation::Observation;
 use super::request::Reply;
 use super::shared::Shared;
 
@@ -54,7 +55,10 @@ pub(crate) struct ApplyThread {
     /// Who waits for a defragmentation, and whether one is still to begin.
     pub(crate) defragment_waiters: Vec<oneshot::Sender<()>>,
     pub(crate) defragmenting: Vec<oneshot::Sender<()>>,
+    pub(crate) defragmenting_since: Option<Instant>,
     pub(crate) compaction_waiters: Vec<oneshot::Sender<()>>,
+    /// Since when there has been a compaction to work on.
+    pub(crate) compacting_since: Option<Instant>,
     pub(crate) pending: VecDeque<ApplyTask>,
 }
 
@@ -96,6 +100,9 @@ impl ApplyThread {
                 self.checkpoint_running = false;
                 self.applier.checkpointed(&checkpoint, self.dead_at_capture);
                 self.shared.view.store(Arc::new(self.applier.view()));
+                if let Some(since) = self.defragmenting_since.take() {
+                    self.shared.tell(Observation::Defragmented(since.elapsed()));
+                }
                 for waiter in self.defragmenting.drain(..) {
                     let _gone = waiter.send(());
                 }
@@ -136,7 +143,7 @@ impl ApplyThread {
             Err(fault) => self.shared.die(&fault.to_string()),
         }
         let took = began.elapsed();
-        self.shared.metrics.applied(took);
+        self.shared.tell(Observation::Applied(took));
         if took > self.shared.warning_apply_duration {
             self.shared.counts.slow_applies.add(1);
             tracing::warn!(took = ?took, entries = entries.len(), "apply request took too long");
@@ -159,6 +166,11 @@ impl ApplyThread {
         if applied.members_changed {
             shared.members_changed(&applied.view.membership);
         }
+        for outcome in &applied.outcomes {
+            if let Ok(Response::LeaseGrant { ttl, .. }) = outcome.result {
+                shared.tell(Observation::LeaseGranted(ttl));
+            }
+        }
         let granted = |o: &Outcome| matches!(o.result, Ok(Response::LeaseGrant { .. }));
         if applied.outcomes.iter().any(granted) {
             shared.lessor.lock().schedule(shared.now_ms());
@@ -171,6 +183,7 @@ impl ApplyThread {
             shared.waiters.complete(outcome.id, Ok(reply));
         }
         for compaction in applied.compactions {
+            self.compacting_since.get_or_insert_with(Instant::now);
             if let Err(TrySendError::Full(left_out)) = self.hashes.try_send(compaction) {
                 tracing::info!(
                     revision = left_out.revision(),
@@ -187,7 +200,10 @@ impl ApplyThread {
 
     fn install(&mut self, snapshot: &Snapshot) {
         let index = snapshot.metadata.as_ref().map_or(0, |m| m.index);
-        match self.shared.install_image(index) {
+        self.shared.tell(Observation::Installing(true));
+        let installed = self.shared.install_image(index);
+        self.shared.tell(Observation::Installing(false));
+        match installed {
             Ok(applier) => {
                 self.applier.replace(applier);
                 self.checkpointed_index = index;
@@ -209,10 +225,18 @@ impl ApplyThread {
     }
 
     fn compact_a_slice(&mut self) {
-        if let Err(error) = self.applier.compact_step(COMPACTION_SLICE) {
-            self.shared.die(&format!("failed to compact: {error}"));
+        let began = Instant::now();
+        match self.applier.compact_step(COMPACTION_SLICE) {
+            Ok(dropped) => self.shared.tell(Observation::CompactionSlice {
+                took: began.elapsed(),
+                dropped,
+            }),
+            Err(error) => self.shared.die(&format!("failed to compact: {error}")),
         }
         if !self.applier.is_compacting() {
+            if let Some(since) = self.compacting_since.take() {
+                self.shared.tell(Observation::Compacted(since.elapsed()));
+            }
             self.shared.view.store(Arc::new(self.applier.view()));
             for waiter in self.compaction_waiters.drain(..) {
                 let _gone = waiter.send(());
@@ -240,6 +264,10 @@ impl ApplyThread {
         self.checkpointed_index = self.applier.index();
         self.dead_at_capture = self.applier.dead_bytes();
         self.defragmenting = std::mem::take(&mut self.defragment_waiters);
+        if !self.defragmenting.is_empty() {
+            self.defragmenting_since = Some(Instant::now());
+            self.shared.tell(Observation::DefragmentBegan);
+        }
         let half_dead = 2 * self.applier.dead_bytes() > self.applier.archive_bytes();
         let capture = self
             .applier

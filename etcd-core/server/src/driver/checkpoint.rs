@@ -10,6 +10,7 @@ use etcd_replica::{Capture, Input};
 
 use super::apply::ApplyTask;
 use super::disk::DiskTask;
+use super::observation::Observation;
 use super::shared::Shared;
 
 /// Work for the checkpoint thread.
@@ -47,7 +48,7 @@ impl CheckpointThread {
                     return;
                 }
             };
-        self.shared.metrics.checkpoint(began.elapsed());
+        self.shared.tell(Observation::Checkpoint(began.elapsed()));
         tracing::info!(
             "snapshot-index" = checkpoint.index,
             took = ?began.elapsed(),

@@ -12,6 +12,7 @@ use super::apply::ApplyTask;
 use super::disk::DiskTask;
 use super::error::RequestError;
 use super::inbox::ReadWaiter;
+use super::observation::Observation;
 use super::role::Leadership;
 use super::shared::Shared;
 use super::snapshot;
@@ -234,6 +235,7 @@ impl ConsensusThread {
             self.reads.extend(reading.waiters);
             return;
         }
+        self.shared.tell(Observation::FailedReadIndex);
         for waiter in reading.waiters {
             let _gone = waiter.send(Err(RequestError::LeaderChanged));
         }

@@ -3,7 +3,9 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use etcd_mvcc::Record;
 use etcd_replica::{Applied, Response};
+use prost::encoding::encoded_len_varint;
 
 /// A number that only grows.
 #[derive(Debug, Default)]
@@ -26,6 +28,8 @@ impl Count {
 pub struct Counts {
     /// Keys put.
     pub puts: Count,
+    /// Bytes of keys and values put.
+    pub put_bytes: Count,
     /// Deletions applied.
     pub deletes: Count,
     /// Ranges served.
@@ -48,8 +52,11 @@ pub struct Counts {
 
 impl Counts {
     pub(super) fn applied(&self, applied: &Applied) {
-        self.puts
-            .add(applied.records.iter().filter(|r| !r.tombstone).count());
+        let puts = applied.records.iter().filter(|r| !r.tombstone);
+        for put in puts {
+            self.puts.add(1);
+            self.put_bytes.add(put.key.len() + value_len(put));
+        }
         for outcome in &applied.outcomes {
             match &outcome.result {
                 Ok(Response::DeleteRange(_)) => self.deletes.add(1),
@@ -58,6 +65,66 @@ impl Counts {
                 Ok(Response::LeaseRevoke) => self.leases_revoked.add(1),
                 _ => {}
             }
+        }
+    }
+}
+
+/// Length of the value in a record, which holds it encoded as `mvccpb.KeyValue`: what
+/// the other fields leave.
+fn value_len(record: &Record) -> usize {
+    let number = |n: i64| match n {
+        0 => 0,
+        n => 1 + encoded_len_varint(n as u64),
+    };
+    let bytes = |len: usize| match len {
+        0 => 0,
+        len => 1 + encoded_len_varint(len as u64) + len,
+    };
+    let others = bytes(record.key.len())
+        + number(record.create_revision)
+        + number(record.rev.main)
+        + number(record.version)
+        + number(record.lease);
+    let field = record.value.len().saturating_sub(others);
+    // Its tag is one byte, its length up to five.
+    (1..=5)
+        .map(|varint| field.saturating_sub(1 + varint))
+        .find(|len| bytes(*len) == field)
+        .unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use etcd_mvcc::Revision;
+    use etcd_proto::mvccpb::KeyValue;
+    use prost::Message as _;
+
+    #[test]
+    fn the_length_of_a_value_is_known_without_decoding_it() {
+        for len in [0, 1, 126, 127, 128, 129, 16_382, 16_383, 16_384, 2_097_152] {
+            let kv = KeyValue {
+                key: vec![b'k'; 200].into(),
+                create_revision: 300,
+                mod_revision: 70_000,
+                version: 128,
+                value: vec![b'v'; len].into(),
+                lease: if len % 2 == 0 { 0 } else { i64::MAX },
+            };
+            let record = Record {
+                rev: Revision {
+                    main: kv.mod_revision,
+                    sub: 0,
+                },
+                tombstone: false,
+                key: kv.key.clone(),
+                value: kv.encode_to_vec().into(),
+                create_revision: kv.create_revision,
+                version: kv.version,
+                lease: kv.lease,
+                replaces: None,
+            };
+            assert_eq!(value_len(&record), len);
         }
     }
 }

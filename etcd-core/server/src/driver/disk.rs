@@ -9,6 +9,7 @@ use etcd_proto::walpb;
 use etcd_replica::{Input, Persist};
 use etcd_storage::wal::{Wal, WalError};
 
+use super::observation::Observation;
 use super::shared::Shared;
 
 /// Batches that one sync may cover.
@@ -89,10 +90,10 @@ fn write(wal: &mut Wal, shared: &Shared, persists: Vec<Persist>) {
         must_sync |= persist.must_sync;
     }
     let written = Instant::now();
-    shared.metrics.wal_write(written - began);
+    shared.tell(Observation::WalWrite(written - began));
     if must_sync && !shared.unsafe_no_fsync {
         or_die(shared, wal.sync());
-        shared.metrics.wal_fsync(written.elapsed());
+        shared.tell(Observation::WalFsync(written.elapsed()));
     }
     for persist in persists {
         if let Some(completion) = persist.completion {

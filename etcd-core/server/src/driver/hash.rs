@@ -10,6 +10,7 @@ use etcd_mvcc::{CompactionHash, KvHash, ReadError};
 use super::apply::ApplyTask;
 use super::error::RequestError;
 use super::node::Node;
+use super::observation::Observation;
 use super::shared::Shared;
 
 /// Compactions whose hash waits to be computed. Each pins the state from before it; one
@@ -55,7 +56,7 @@ impl Node {
         let hashing = tokio::task::spawn_blocking(move || {
             let began = Instant::now();
             let hash = view.kv.hash_kv(revision)?;
-            shared.metrics.hash_rev(began.elapsed());
+            shared.tell(Observation::HashRev(began.elapsed()));
             Ok((hash, view.kv.revision()))
         });
         match hashing.await {

@@ -8,6 +8,7 @@ use etcd_replica::{ConfChangeContext, Input, Member, Membership, Response};
 
 use super::error::RequestError;
 use super::node::Node;
+use super::observation::Observation;
 
 /// A peer must have been connected for so long to count as healthy.
 const CONNECTED_MIN: Duration = Duration::from_secs(5);
@@ -81,6 +82,20 @@ impl Node {
 
     /// Gives a learner its vote. Only the leader can tell whether it is in sync.
     pub async fn promote_member(&self, id: u64, strict: bool) -> Result<Vec<Member>, RequestError> {
+        let promoted = self.try_promote(id, strict).await;
+        match &promoted {
+            Ok(_) => self.observe(Observation::Promoted),
+            // The leader counts it.
+            Err(RequestError::NotLeader) => {}
+            Err(error) => {
+                let reason = crate::grpc::status(error).message().to_owned();
+                self.observe(Observation::NotPromoted(reason));
+            }
+        }
+        promoted
+    }
+
+    async fn try_promote(&self, id: u64, strict: bool) -> Result<Vec<Member>, RequestError> {
         let view = self.view();
         let member = view
             .membership

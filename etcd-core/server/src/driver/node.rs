@@ -1,7 +1,7 @@
 //! The handle that everything else in the server has of the member.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use etcd_proto::etcdserverpb::alarm_request::AlarmAction;
 use etcd_proto::etcdserverpb::{
@@ -16,6 +16,7 @@ use tokio::sync::{oneshot, watch};
 use super::apply::ApplyTask;
 use super::counts::Counts;
 use super::error::RequestError;
+use super::observation::{Observation, RequestKind};
 use super::request::Reply;
 use super::role::Leadership;
 use super::shared::Shared;
@@ -107,6 +108,11 @@ impl Node {
         &self.shared.counts
     }
 
+    /// Measured something, for the metrics.
+    pub fn observe(&self, what: Observation) {
+        self.shared.tell(what);
+    }
+
     /// Proposals whose outcome is waited for.
     pub fn proposals_pending(&self) -> usize {
         self.shared.waiters.len()
@@ -162,6 +168,21 @@ impl Node {
 
     /// As [`Node::propose`], but only while this member leads the term.
     pub async fn propose_in(
+        &self,
+        request: InternalRaftRequest,
+        term: Option<u64>,
+    ) -> Result<Reply, RequestError> {
+        let (kind, began) = (RequestKind::of(&request), Instant::now());
+        let reply = self.try_propose(request, term).await;
+        self.observe(Observation::Request {
+            kind,
+            success: reply.as_ref().is_ok_and(|reply| reply.result.is_ok()),
+            took: began.elapsed(),
+        });
+        reply
+    }
+
+    async fn try_propose(
         &self,
         mut request: InternalRaftRequest,
         term: Option<u64>,
@@ -229,7 +250,10 @@ impl Node {
         match tokio::time::timeout(self.request_timeout(), done).await {
             Ok(Ok(result)) => result,
             Ok(Err(_)) => Err(RequestError::Stopped),
-            Err(_) => Err(RequestError::Timeout),
+            Err(_) => {
+                self.observe(Observation::SlowReadIndex);
+                Err(RequestError::Timeout)
+            }
         }
     }
 

@@ -15,10 +15,10 @@ use tokio::sync::watch;
 
 use super::counts::Counts;
 use super::inbox::Inbox;
+use super::observation::{Observation, Observing};
 use super::peers::Peers;
 use super::request::{RequestIds, Waiters};
 use super::role::Role;
-use super::timings::Timings;
 use super::waits::AppliedWaits;
 use super::watches::Watches;
 
@@ -38,7 +38,7 @@ pub(crate) struct Shared {
     pub(crate) peers: Arc<dyn Peers>,
     pub(crate) watches: Watches,
     pub(crate) lessor: Arc<Mutex<Lessor>>,
-    pub(crate) metrics: Timings,
+    pub(crate) observer: Observing,
     pub(crate) disk: Arc<dyn Disk>,
     pub(crate) directory: PathBuf,
     pub(crate) applier_config: etcd_replica::ApplierConfig,
@@ -68,6 +68,11 @@ impl Shared {
     /// Hands a completion to consensus. It is refused only when that has ended.
     pub(crate) fn complete(&self, input: Input) {
         let _ended = self.inbox.push(input);
+    }
+
+    /// Measured something.
+    pub(crate) fn tell(&self, what: Observation) {
+        self.observer.tell(what);
     }
 
     pub(crate) fn die(&self, line: &str) {

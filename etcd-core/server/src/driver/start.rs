@@ -19,11 +19,11 @@ use super::counts::Counts;
 use super::disk::DiskTask;
 use super::inbox::Inbox;
 use super::node::Node;
+use super::observation::{Observer, Observing};
 use super::peers::Peers;
 use super::request::{RequestIds, Waiters};
 use super::role::Role;
 use super::shared::{Die, Shared};
-use super::timings::{Observer, Timings};
 use super::waits::AppliedWaits;
 use super::watches::Watches;
 
@@ -146,7 +146,7 @@ impl Node {
             role: Role::default(),
             peers,
             lessor: applier.lessor(),
-            metrics: Timings(config.observer.clone()),
+            observer: Observing(config.observer.clone()),
             disk,
             directory: config.directory.clone(),
             applier_config: applier_config(config, member_id),
@@ -198,7 +198,9 @@ impl Node {
             dead_at_capture: 0,
             defragment_waiters: Vec::new(),
             defragmenting: Vec::new(),
+            defragmenting_since: None,
             compaction_waiters: Vec::new(),
+            compacting_since: None,
             pending: std::collections::VecDeque::new(),
         };
         node.spawn("apply", move || apply.run())?;

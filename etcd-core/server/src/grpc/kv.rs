@@ -2,6 +2,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::{BufMut as _, BytesMut};
 use etcd_mvcc::{check_delete, check_put, check_range, check_txn, is_read_only, is_serializable};
@@ -17,7 +18,7 @@ use tonic::{Request, Status};
 use super::codec::Encoded;
 use super::guard::Guard;
 use super::status::{read_status, status};
-use crate::driver::{Node, Reply, RequestError};
+use crate::driver::{Node, Observation, Reply, RequestError, RequestKind};
 
 /// The generated server.
 #[allow(unreachable_pub, missing_docs, clippy::all)]
@@ -50,6 +51,17 @@ impl KvService {
     }
 
     async fn read(&self, request: RangeRequest) -> Result<Encoded, Status> {
+        let began = Instant::now();
+        let result = self.try_read(request).await;
+        self.node.observe(Observation::Request {
+            kind: RequestKind::Range,
+            success: result.is_ok(),
+            took: began.elapsed(),
+        });
+        result
+    }
+
+    async fn try_read(&self, request: RangeRequest) -> Result<Encoded, Status> {
         self.node.counts().ranges.add(1);
         let view = self
             .node
@@ -59,10 +71,17 @@ impl KvService {
         let header = self.node.header(view.kv.revision());
         let long = !request.range_end.is_empty()
             && (request.limit == 0 || request.limit > INLINE_KEYS_MAX);
-        if long && !request.count_only {
-            return blocking(move || encode_range(&view, &request, &header)).await?;
-        }
-        encode_range(&view, &request, &header)
+        let began = Instant::now();
+        let result = if long && !request.count_only {
+            blocking(move || encode_range(&view, &request, &header)).await?
+        } else {
+            encode_range(&view, &request, &header)
+        };
+        self.node.observe(Observation::Range {
+            success: result.is_ok(),
+            took: began.elapsed(),
+        });
+        result
     }
 
     async fn write(&self, cost: u64, request: InternalRaftRequest) -> Result<Reply, Status> {

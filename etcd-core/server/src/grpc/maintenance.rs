@@ -1,6 +1,7 @@
 //! The service Maintenance.
 
 use std::pin::Pin;
+use std::time::Instant;
 
 use bytes::Bytes;
 use etcd_proto::etcdserverpb::maintenance_server::Maintenance;
@@ -19,7 +20,7 @@ use tonic::{Request, Response, Status};
 use super::guard::Guard;
 use super::kv::blocking;
 use super::status::{read_status, status};
-use crate::driver::{HashError, Node};
+use crate::driver::{HashError, Node, Observation};
 use crate::version::{SERVER_VERSION, STORAGE_VERSION};
 
 /// etcd's size of a blob of a snapshot.
@@ -115,9 +116,11 @@ impl Maintenance for MaintenanceService {
         self.guard.write(&request)?;
         let capture = self.node.capture().await.map_err(|e| status(&e))?;
         let revision = capture.view.kv.revision();
+        let began = Instant::now();
         let hash = blocking(move || capture.hash())
             .await?
             .map_err(|e| Status::unknown(e.to_string()))?;
+        self.node.observe(Observation::Hash(began.elapsed()));
         Ok(Response::new(HashResponse {
             header: Some(self.node.header(revision)),
             hash,
@@ -158,12 +161,14 @@ impl Maintenance for MaintenanceService {
             .await?
             .map_err(|e| Status::unknown(e.to_string()))?;
         let (blobs, stream) = mpsc::channel(BLOBS_WAITING);
+        let (node, began) = (self.node.clone(), Instant::now());
         tokio::task::spawn_blocking(move || {
             let mut out = Sha256Trailer::new(Blobs::new(source.size(), blobs.clone()));
             let written = source
                 .write_to(&mut out)
                 .and_then(|()| out.finish())
                 .and_then(|(mut rest, _)| rest.send());
+            node.observe(Observation::SnapshotStreamed(began.elapsed()));
             if let Err(error) = written {
                 // The reader has gone, or it learns of the failure here.
                 let _gone = blobs.blocking_send(Err(Status::unknown(error.to_string())));

@@ -5,32 +5,9 @@ use std::time::Duration;
 
 use etcd_proto::etcdserverpb::AlarmType;
 
-use crate::driver::{Node, Observer};
+use crate::driver::Node;
 use crate::metrics::Metrics;
 use crate::peer::PeerTransport;
-
-impl Observer for Metrics {
-    fn wal_write(&self, took: Duration) {
-        self.disk.wal_write_duration.observe_seconds(took);
-    }
-
-    fn wal_fsync(&self, took: Duration) {
-        self.disk.wal_fsync_duration.observe_seconds(took);
-    }
-
-    fn applied(&self, took: Duration) {
-        let batch = self.server.apply_duration.with(&["Batch", "true", "v3"]);
-        batch.observe_seconds(took);
-    }
-
-    fn checkpoint(&self, took: Duration) {
-        self.disk.backend_commit_duration.observe_seconds(took);
-    }
-
-    fn hash_rev(&self, took: Duration) {
-        self.mvcc.hash_rev_duration.observe_seconds(took);
-    }
-}
 
 /// Sets the figures of a member.
 pub(super) fn refresh(metrics: &Metrics, node: &Node, transport: &PeerTransport) {
@@ -75,6 +52,7 @@ pub(super) fn refresh(metrics: &Metrics, node: &Node, transport: &PeerTransport)
 
     let mvcc = &metrics.mvcc;
     mvcc.put.set(counts.puts.get());
+    mvcc.total_put_size.set_u64(counts.put_bytes.get());
     mvcc.delete.set(counts.deletes.get());
     mvcc.range.set(counts.ranges.get());
     mvcc.txn.set(counts.txns.get());

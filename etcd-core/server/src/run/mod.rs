@@ -11,6 +11,7 @@ mod figures;
 mod health;
 mod listeners;
 mod notify;
+mod observer;
 
 use std::sync::Arc;
 
@@ -101,7 +102,8 @@ async fn serve(mut config: Config) -> Result<End, RunError> {
         }
     }
     let dialer = Arc::new(PeerDialer::new(&peer_tls)?);
-    let observer = Some(metrics.clone() as Arc<dyn crate::driver::Observer>);
+    let observer = observer::MetricsObserver::new(metrics.clone());
+    let observer = Some(Arc::new(observer) as Arc<dyn crate::driver::Observer>);
     let member = tokio::select! {
         started = Member::start(&config, dialer, observer, Box::new(die)) => started?,
         signal = signals.next() => return Ok(End::Signal(signal)),
