@@ -30,6 +30,7 @@ pub struct Output {
 pub struct Etcdctl {
     program: PathBuf,
     endpoints: String,
+    flags: Vec<String>,
 }
 
 impl Etcdctl {
@@ -41,12 +42,22 @@ impl Etcdctl {
         Ok(Etcdctl {
             program: stock::binaries()?.etcdctl,
             endpoints: endpoints.join(","),
+            flags: Vec::new(),
         })
+    }
+
+    /// Adds flags to every command, such as `--cacert`.
+    pub fn flags<I: IntoIterator<Item = S>, S: Into<String>>(mut self, flags: I) -> Etcdctl {
+        self.flags.extend(flags.into_iter().map(Into::into));
+        self
     }
 
     fn command<S: AsRef<OsStr>>(&self, args: &[S]) -> Command {
         let mut command = Command::new(&self.program);
-        command.args(args).env("ETCDCTL_ENDPOINTS", &self.endpoints);
+        command
+            .args(&self.flags)
+            .args(args)
+            .env("ETCDCTL_ENDPOINTS", &self.endpoints);
         command
     }
 

@@ -14,12 +14,14 @@
 //! own; nothing it starts outlives the program that started it. Everything above
 //! it speaks only etcd's wire, so the same test runs against both targets.
 
+pub mod authority;
 pub mod client;
 pub mod cluster;
 pub mod compare;
 pub mod errors;
 pub mod etcdctl;
 pub mod http;
+pub mod https;
 pub mod kubernetes;
 pub mod load;
 pub mod ports;
@@ -32,9 +34,11 @@ pub mod wait;
 pub mod wal;
 pub mod watch;
 
+pub use authority::{Authority, Leaf, Pair};
 pub use client::Client;
 pub use cluster::Cluster;
 pub use etcdctl::{Etcdctl, Etcdutl};
+pub use https::Secure;
 pub use process::{Options, Process};
 pub use target::Target;
 pub use wait::eventually;

@@ -113,6 +113,35 @@ impl Process {
         Ok(process)
     }
 
+    /// Starts a member whose client listener speaks TLS, as `flags` say, and waits until it serves.
+    ///
+    /// # Errors
+    /// If it ends first or does not serve within [`READY_WITHIN`]; the text holds the log's end.
+    pub async fn start_https(
+        options: Options,
+        flags: impl IntoIterator<Item = String>,
+    ) -> Result<Process> {
+        let mut process = Process::prepare(options)?;
+        let url = process.https_client_url();
+        process.options.args.extend([
+            format!("--listen-client-urls={url}"),
+            format!("--advertise-client-urls={url}"),
+        ]);
+        process.options.args.extend(flags);
+        process.spawn()?;
+        let start = std::time::Instant::now();
+        while !process.log().contains("ready to serve client requests") {
+            ensure!(
+                process.is_running() && start.elapsed() < READY_WITHIN,
+                "{} does not serve; its log ends:\n{}",
+                process.options.name,
+                process.log_tail()
+            );
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        Ok(process)
+    }
+
     /// Runs the binary; does not wait until it serves.
     ///
     /// # Errors
@@ -367,6 +396,16 @@ impl Process {
     /// `http://127.0.0.1:<port>` for peers.
     pub fn peer_url(&self) -> String {
         self.peer_port.url()
+    }
+
+    /// As [`Process::client_url`], with `https`.
+    pub fn https_client_url(&self) -> String {
+        self.client_url().replacen("http", "https", 1)
+    }
+
+    /// As [`Process::peer_url`], with `https`.
+    pub fn https_peer_url(&self) -> String {
+        self.peer_url().replacen("http", "https", 1)
     }
 
     /// `--name`.

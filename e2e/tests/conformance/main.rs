@@ -20,6 +20,7 @@ mod lease_cluster;
 mod maintenance;
 mod membership;
 mod pool;
+mod tls;
 mod txn;
 mod txn_limits;
 mod watch;

@@ -172,8 +172,12 @@ async fn handshake(
     limit: Duration,
 ) -> Option<(Stream, ConnectionInfo)> {
     let endpoint = security.endpoint;
-    let acceptor = TlsAcceptor::from(security.tls.current());
-    let stream = match tokio::time::timeout(limit, acceptor.accept(raw)).await {
+    let tls = security.tls.clone();
+    let shaken = async {
+        let config = tokio::task::spawn_blocking(move || tls.current()).await?;
+        TlsAcceptor::from(config).accept(raw).await
+    };
+    let stream = match tokio::time::timeout(limit, shaken).await {
         Ok(Ok(stream)) => stream,
         // Port scanners and health checks of load balancers say nothing at all.
         Ok(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {

@@ -240,8 +240,8 @@ impl Shares {
     /// The shares of so many files.
     fn of(files: u64) -> Shares {
         let files = usize::try_from(files).unwrap_or(usize::MAX);
-        let peers = (files / 8).clamp(1, 512);
-        let metrics = (files / 32).clamp(1, 64);
+        let peers = (files / 8).clamp(8, 512);
+        let metrics = (files / 32).clamp(8, 64);
         Shares {
             clients: files.saturating_sub(peers + metrics).max(1),
             peers,

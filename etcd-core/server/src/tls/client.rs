@@ -85,7 +85,7 @@ impl ClientTls {
         }
     }
 
-    /// What a connection that is made now goes by.
+    /// What a connection that is made now goes by. Blocking: it looks at files.
     pub fn current(&self) -> Arc<ClientConfig> {
         let parts = self.parts();
         let mut built = self.built.lock();

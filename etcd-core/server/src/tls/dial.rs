@@ -70,7 +70,8 @@ async fn finish<S: Connection>(
     };
     let name = ServerName::try_from(host)
         .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
-    let connector = TlsConnector::from(tls.current());
+    let config = tokio::task::spawn_blocking(move || tls.current()).await?;
+    let connector = TlsConnector::from(config);
     let connected = connector.connect(name, stream).await;
     Ok(Box::new(connected.map_err(in_gos_words)?))
 }

@@ -13,6 +13,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 
 use super::files::{FilesError, Source};
@@ -44,14 +45,14 @@ pub(super) struct Followed<T> {
     sources: Vec<Source>,
     parse: Parse<T>,
     remark: Remark<T>,
-    state: Mutex<State<T>>,
+    value: ArcSwap<T>,
+    state: Mutex<State>,
 }
 
-struct State<T> {
+struct State {
     /// What was seen last, if it cannot have changed since without being seen.
     seen: Option<Vec<Stamp>>,
     bytes: Vec<Vec<u8>>,
-    value: Arc<T>,
     /// What was last said about files that make no sense.
     complaint: Option<FilesError>,
 }
@@ -83,20 +84,28 @@ impl<T> Followed<T> {
             sources,
             parse,
             remark,
+            value: ArcSwap::from_pointee(value),
             state: Mutex::new(State {
                 seen: look.settled.then_some(look.stamps),
                 bytes: look.bytes,
-                value: Arc::new(value),
                 complaint: None,
             }),
         })
     }
 
-    /// What the files say now; while they make no sense, what they said before.
+    /// What the files say now; while they make no sense, what they said before,
+    /// and also while another looks at them: a file system that does not answer
+    /// holds up one, and not all. Blocking.
     pub(super) fn current(&self) -> Arc<T> {
-        let mut state = self.state.lock();
+        if let Some(mut state) = self.state.try_lock() {
+            self.look_again(&mut state);
+        }
+        self.value.load_full()
+    }
+
+    fn look_again(&self, state: &mut State) {
         if state.seen.is_some() && state.seen == stamps(&self.sources).ok() {
-            return state.value.clone();
+            return;
         }
         match self.read(&state.bytes) {
             Ok((seen, changed)) => {
@@ -106,7 +115,7 @@ impl<T> Followed<T> {
                     self.tell("TLS files changed; new connections use them");
                     (self.remark)(&self.sources, &value);
                     state.bytes = bytes;
-                    state.value = Arc::new(value);
+                    self.value.store(Arc::new(value));
                 } else if mended {
                     self.tell("TLS files make sense again");
                 }
@@ -122,7 +131,6 @@ impl<T> Followed<T> {
                 }
             }
         }
-        state.value.clone()
     }
 
     /// What can be trusted about the files from now on, and what is new in them.

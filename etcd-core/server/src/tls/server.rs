@@ -106,7 +106,7 @@ impl ServerTls {
         }
     }
 
-    /// What a handshake that begins now goes by.
+    /// What a handshake that begins now goes by. Blocking: it looks at files.
     pub fn current(&self) -> Arc<ServerConfig> {
         let parts = self.parts();
         let mut built = self.built.lock();

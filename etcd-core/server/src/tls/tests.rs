@@ -256,6 +256,51 @@ async fn s37_a_list_follows_its_file_and_holds_for_whoever_was_here_before() {
     shake_with(&server, &client).await.expect("forgiven");
 }
 
+/// A file system that does not answer: here a pipe that nobody writes to.
+#[test]
+fn s37_a_file_that_hangs_holds_up_one_connection_only() {
+    let authority = Authority::new();
+    authority.issue("server", "s", &["localhost"], 1);
+    authority.revoke(&[]);
+    let mut info = authority.info("server");
+    info.crl_file = authority.path("crl.der");
+    let server = server_tls(&info).expect("TLS");
+    std::fs::remove_file(&info.crl_file).expect("removed");
+    rustix::fs::mknodat(
+        rustix::fs::CWD,
+        &info.crl_file,
+        rustix::fs::FileType::Fifo,
+        rustix::fs::Mode::RWXU,
+        0,
+    )
+    .expect("a pipe");
+    std::thread::scope(|scope| {
+        let hangs = scope.spawn(|| server.current());
+        // Opening waits for a reader: the one that hangs.
+        let mut pipe = std::fs::File::options()
+            .write(true)
+            .open(&info.crl_file)
+            .expect("open");
+        for _ in 0..10 {
+            server.current();
+        }
+        assert!(!hangs.is_finished());
+        std::io::Write::write_all(&mut pipe, b"nonsense").expect("written");
+        // It looks a few times; each ends with the pipe's other end.
+        drop(pipe);
+        while !hangs.is_finished() {
+            let nonblocking = rustix::fs::OFlags::WRONLY | rustix::fs::OFlags::NONBLOCK;
+            // Fails while nobody reads.
+            drop(rustix::fs::open(
+                &info.crl_file,
+                nonblocking,
+                rustix::fs::Mode::empty(),
+            ));
+            std::thread::yield_now();
+        }
+    });
+}
+
 /// Kubernetes exchanges a directory of files as a whole, by one symbolic link.
 #[tokio::test]
 async fn s37_a_pair_is_read_as_of_one_moment() {
