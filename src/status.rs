@@ -54,7 +54,11 @@ pub fn status(
         status.cluster_id = Some(identity::hex(list.cluster_id));
     }
     status.next_serial = before.next_serial.max(roster.next_serial);
-    status.members = roster.members.iter().map(member).collect();
+    status.members = roster
+        .members
+        .iter()
+        .map(|known| member(cluster, &roster, known, now))
+        .collect();
     status.leader = roster.leader().map(|member| member.name.clone());
     let reported = status.members.iter().filter(|member| member.healthy);
     if let Some(version) = reported
@@ -127,7 +131,12 @@ fn is_asleep(cluster: &EtcdCluster, roster: &Roster<'_>) -> bool {
     cluster.spec.replicas == 0 && roster.members.iter().all(|m| m.objects.pod.is_none())
 }
 
-fn member(member: &Member<'_>) -> MemberStatus {
+fn member(
+    cluster: &EtcdCluster,
+    roster: &Roster<'_>,
+    member: &Member<'_>,
+    now: Timestamp,
+) -> MemberStatus {
     let before = member.status.cloned().unwrap_or_default();
     let seen = member.etcd_seen();
     let role = if member.removed {
@@ -140,6 +149,13 @@ fn member(member: &Member<'_>) -> MemberStatus {
         MemberRole::Candidate
     };
     let healthy = member.is_serving();
+    // Time counts against it only while the others serve: what keeps all of them from
+    // serving says nothing about one.
+    let joined = matches!(role, MemberRole::Voter | MemberRole::Learner);
+    let counts = joined && !healthy && roster.quorum && cluster.spec.replicas > 0;
+    let unhealthy_since = counts.then(|| before.unhealthy_since.unwrap_or(Time(now)));
+    // Still a member, for certain: it was not removed after all.
+    let stays = member.etcd.is_some();
     MemberStatus {
         name: member.name.clone(),
         id: member.id.map(identity::hex),
@@ -148,6 +164,8 @@ fn member(member: &Member<'_>) -> MemberStatus {
         version: seen.map(|seen| seen.version.clone()).or(before.version),
         ticket: before.ticket,
         message: (!healthy && !member.removed).then(|| member.trouble()),
+        unhealthy_since,
+        departure: before.departure.filter(|_| !stays),
     }
 }
 

@@ -58,6 +58,12 @@ pub(crate) trait Surroundings: Send {
         after: &EtcdClusterStatus,
     ) -> impl Future<Output = ()> + Send;
 
+    /// How long to wait before the plan's step is done once more, because it was just
+    /// done and undone, time and again.
+    fn hold(&mut self, _: &Plan) -> Option<Duration> {
+        None
+    }
+
     /// Hears how a step went.
     fn stepped(
         &mut self,
@@ -115,6 +121,9 @@ pub(crate) async fn turn<S: Surroundings>(
     let mut observed = around.observe(&cluster, Source::Cache).await?;
     let mut next = plan(&cluster, &observed, settings, around.now());
     if next.step != Step::None {
+        if let Some(pause) = around.hold(&next) {
+            return Ok(Turn::Again(pause));
+        }
         // Never act on a cache: look at the API server, and decide again.
         let Some(live) = around.cluster().await? else {
             return Ok(Turn::Gone);

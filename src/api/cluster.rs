@@ -3,7 +3,9 @@
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
-use super::{EtcdClusterStatus, ImageSpec, OptionsSpec, PodTemplate, ServiceSpec, StorageSpec};
+use super::{
+    EtcdClusterStatus, ImageSpec, OptionsSpec, PodTemplate, RecoverySpec, ServiceSpec, StorageSpec,
+};
 
 /// A cluster of etcd, kept as its spec says.
 #[derive(CustomResource, KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -65,6 +67,9 @@ pub struct EtcdClusterSpec {
     /// Options of etcd.
     #[serde(default)]
     pub options: OptionsSpec,
+    /// What is done about members that do not come back.
+    #[serde(default)]
+    pub recovery: RecoverySpec,
     /// Shape of the members' pods.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pod_template: Option<PodTemplate>,

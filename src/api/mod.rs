@@ -8,6 +8,7 @@ mod labels;
 mod options;
 mod pod_template;
 mod quantity;
+mod recovery;
 mod service;
 mod status;
 mod storage;
@@ -18,10 +19,11 @@ pub use labels::*;
 pub use options::{AutoCompactionMode, LogLevel, OptionsSpec};
 pub use pod_template::{PodMetadata, PodSpec, PodTemplate, Resources};
 pub use quantity::{Quantity, QuantityError};
+pub use recovery::{QuorumLossPolicy, QuorumLossSpec, RecoverySpec};
 pub use service::{ServiceSpec, ServiceType};
 pub use status::{
-    BlockedBy, Bootstrap, ConditionType, EtcdClusterStatus, MemberRole, MemberStatus, Phase,
-    PlanStatus, Ticket, TicketKind,
+    BlockedBy, Bootstrap, ConditionType, Departure, EtcdClusterStatus, MemberRole, MemberStatus,
+    Phase, PlanStatus, Ticket, TicketKind,
 };
 pub use storage::{ClaimSpec, EmptyDirSpec, RetentionPolicy, StorageMedium, StorageSpec};
 

@@ -1,6 +1,6 @@
 //! What the operator found and did.
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -168,6 +168,24 @@ pub struct MemberStatus {
     /// Why it is not well, or what it waits for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
+    /// Since when it has not served, while a quorum did. See
+    /// `recovery.replaceMemberAfter`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unhealthy_since: Option<Time>,
+    /// Why it left, recorded before it was removed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub departure: Option<Departure>,
+}
+
+/// Why a member left, or is about to: it decides what becomes of its claim.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Departure {
+    /// The cluster was scaled in.
+    Scaled,
+    /// It was lost, and another takes its place.
+    Replaced,
+    /// It was added and never became a voter.
+    RolledBack,
 }
 
 /// What a member is to the cluster.

@@ -1,5 +1,6 @@
 //! Wiring: streams in, reconciles out, one leader among the operator's replicas.
 
+mod fights;
 mod figures;
 mod lease;
 mod metrics;
@@ -68,6 +69,7 @@ pub(crate) struct Context {
     pub(crate) applier: Applier,
     pub(crate) recorder: Recorder,
     pub(crate) metrics: Metrics,
+    fights: fights::Fights,
     pub(crate) settings: Settings,
     told: told::Told,
     /// When each cluster is to be looked at again, by namespace and name.
@@ -119,6 +121,7 @@ pub async fn run(config: Config, options: Options) -> Result<(), RunError> {
         recorder: Recorder::new(client.clone(), reconcile::reporter(&options.identity)),
         client,
         metrics,
+        fights: fights::Fights::default(),
         settings: options.settings.clone(),
         told: told::Told::default(),
         due: Mutex::default(),

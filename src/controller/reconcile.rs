@@ -286,6 +286,23 @@ impl Surroundings for Around<'_> {
         }
     }
 
+    fn hold(&mut self, next: &Plan) -> Option<Duration> {
+        let fights = &self.worker.context.fights;
+        let now = std::time::Instant::now();
+        let pause = fights.hold(&self.namespace, &self.name, &what(next), now)?;
+        let (namespace, name, step) = (&self.namespace, &self.name, next.step.name());
+        let reason = &next.reason;
+        warn!(
+            namespace,
+            name,
+            step,
+            reason,
+            ?pause,
+            "someone undoes this step time and again"
+        );
+        Some(pause)
+    }
+
     /// Counts the step, logs it, and makes an event of it.
     async fn stepped(
         &mut self,
@@ -298,6 +315,8 @@ impl Surroundings for Around<'_> {
         self.worker.context.metrics.step(step, result.is_err());
         let (kind, title, note) = match result {
             Ok(()) => {
+                let fights = &self.worker.context.fights;
+                fights.done(namespace, name, &what(next), std::time::Instant::now());
                 info!(namespace, name, step, reason, "step");
                 (EventType::Normal, step, reason.clone())
             }
@@ -322,9 +341,15 @@ impl Context {
     pub(super) fn forget(&self, namespace: &str, name: &str) {
         self.metrics.forget(namespace, name);
         self.told.forget(namespace, name);
+        self.fights.forget(namespace, name);
         let key = (namespace.to_owned(), name.to_owned());
         self.due.lock().remove(&key);
     }
+}
+
+/// What is told apart from other steps.
+fn what(plan: &Plan) -> String {
+    format!("{}: {}", plan.step.name(), plan.reason)
 }
 
 fn is(status: &EtcdClusterStatus, type_: ConditionType) -> bool {

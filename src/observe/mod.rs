@@ -2,6 +2,7 @@
 //! members say. Everything after this folder works on [`Observed`] alone.
 
 mod cache;
+mod damage;
 mod members;
 mod objects;
 mod probe;
@@ -93,6 +94,9 @@ pub struct PodSeen {
     pub deleting: bool,
     /// Why it does not run, if Kubernetes says so: `Unschedulable: ...`, `ErrImagePull: ...`.
     pub trouble: Option<String>,
+    /// What its etcd said when it ended, the last of several times, if that names
+    /// damaged files.
+    pub damage: Option<String>,
     /// What `admit` says, while it waits.
     pub report: Option<Report>,
     /// What etcd says, while it runs.

@@ -23,7 +23,7 @@ use crate::{
     identity,
 };
 
-use super::{Cache, ClaimSeen, Observed, PodSeen, StatefulSetSeen};
+use super::{Cache, ClaimSeen, Observed, PodSeen, StatefulSetSeen, damage::damage};
 
 /// Where to read from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -300,6 +300,7 @@ fn pod_seen(pod: &Pod) -> PodSeen {
         ready,
         deleting: meta.deletion_timestamp.is_some(),
         trouble: trouble(pod),
+        damage: damage(pod),
         report: None,
         etcd: None,
     }

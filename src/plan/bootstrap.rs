@@ -151,7 +151,11 @@ fn clear_away(cluster: &EtcdCluster, roster: &Roster<'_>) -> Option<Plan> {
         .members
         .iter()
         .find(|member| member.removed)
-        .map(|member| super::objects::clear_away(cluster, member, "its bootstrap was given up"))
+        .map(|member| {
+            let why = "its bootstrap was given up";
+            super::objects::clear_away(cluster, member, why)
+                .unwrap_or_else(|waits| Plan::wait(waits))
+        })
 }
 
 fn given_up(roster: &Roster<'_>, record: &Bootstrap) -> bool {

@@ -6,7 +6,7 @@ use kube::core::ApiResource;
 use serde_json::Value;
 
 use crate::{
-    api::{Bootstrap, EtcdClusterStatus, MemberRole, Ticket},
+    api::{Bootstrap, Departure, EtcdClusterStatus, MemberRole, Ticket},
     identity,
 };
 
@@ -141,6 +141,13 @@ pub enum Record {
         /// The members.
         members: Vec<String>,
     },
+    /// A member is about to be removed.
+    Leaving {
+        /// The member.
+        member: String,
+        /// Why.
+        departure: Departure,
+    },
     /// Nothing is left of a member.
     Forgotten {
         /// The member.
@@ -227,6 +234,9 @@ impl Record {
                 for name in members {
                     status.member_mut(name).role = MemberRole::Removed;
                 }
+            }
+            Record::Leaving { member, departure } => {
+                status.member_mut(member).departure = Some(*departure);
             }
             Record::Forgotten { member } => status.members.retain(|m| m.name != *member),
             Record::Ticket { member, ticket } => {

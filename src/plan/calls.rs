@@ -70,7 +70,20 @@ pub fn calls(
             vec![Call::Etcd(EtcdCall::AddLearner { member, peer_url })]
         }
         Step::PromoteMember { member, id } => vec![Call::Etcd(EtcdCall::Promote { member, id })],
-        Step::RemoveMember { member, id } => vec![Call::Etcd(EtcdCall::Remove { member, id })],
+        Step::RemoveMember {
+            member,
+            id,
+            departure,
+        } => {
+            let record = Record::Leaving {
+                member: member.clone(),
+                departure,
+            };
+            vec![
+                Call::Record(record),
+                Call::Etcd(EtcdCall::Remove { member, id }),
+            ]
+        }
         Step::MoveLeader { from, to, to_id } => {
             vec![Call::Etcd(EtcdCall::MoveLeader { from, to, to_id })]
         }

@@ -5,13 +5,13 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::{
     admission::TicketPaper,
-    api::{EtcdCluster, TicketKind},
+    api::{Departure, EtcdCluster, TicketKind},
     identity,
     plan::blocked,
 };
 
 use super::{
-    Plan, Roster, StalledReason, Step, bootstrap,
+    Plan, Roster, StalledReason, Step, bootstrap, repair,
     roster::{Member, quorum},
 };
 
@@ -40,43 +40,25 @@ pub(super) fn plan(cluster: &EtcdCluster, roster: &Roster<'_>, now: Timestamp) -
             ..Plan::wait(message)
         });
     }
-    if let Some(lost) = roster
-        .voters()
-        .find(|member| member.lost_data(roster.persistent))
-    {
-        return Some(replace(roster, lost));
-    }
-    scale(cluster, roster)
+    repair::plan(cluster, roster, now).or_else(|| scale(cluster, roster, now))
 }
 
 /// Nothing can be changed; says who is missing, and whether they can come back.
 fn no_quorum(roster: &Roster<'_>) -> Plan {
-    let voters: Vec<&Member<'_>> = roster.voters().collect();
-    let lost: Vec<&str> = voters
-        .iter()
-        .filter(|member| member.lost_data(roster.persistent))
-        .map(|member| member.name.as_str())
-        .collect();
-    if !voters.is_empty() && voters.len() - lost.len() < quorum(voters.len()) {
-        return Plan::stalled(
-            StalledReason::QuorumLost,
-            format!(
-                "{} lost their data, and {} of {} voters are no quorum. What the others hold is kept and nothing is changed. The way out is to bring a lost volume back, or to create a new EtcdCluster from a snapshot of a member that is left.",
-                lost.join(", "),
-                voters.len() - lost.len(),
-                voters.len()
-            ),
-        );
+    let (lost, toll) = repair::toll(roster);
+    let voters = roster.voters().count();
+    if !lost {
+        return Plan::wait(format!(
+            "no quorum of {voters} voters answers; {toll}. Waits for {} of them to serve",
+            quorum(voters)
+        ));
     }
-    let missing: Vec<String> = voters
-        .iter()
-        .filter(|member| !member.is_serving())
-        .map(|member| format!("{} ({})", member.name, member.trouble()))
-        .collect();
-    Plan::wait(format!(
-        "no quorum answers; waits for {}",
-        missing.join(", ")
-    ))
+    Plan::stalled(
+        StalledReason::QuorumLost,
+        format!(
+            "a quorum of the {voters} voters is lost. {toll}. What is left is kept, and nothing is changed. The ways out: bring a lost volume back, with the data it had, and the cluster goes on by itself; or create another EtcdCluster from a snapshot, of a backup or of a member that is left, and delete this one."
+        ),
+    )
 }
 
 /// A learner gets its ticket, then its vote; one that cannot start is rolled back.
@@ -95,10 +77,16 @@ fn bring_in(
             Step::RemoveMember {
                 member: name.clone(),
                 id,
+                departure: Departure::RolledBack,
             },
             why,
         )
     };
+    if roster.voters().count() >= repair::voters_wanted(cluster, roster) {
+        return remove(format!(
+            "{name} is not needed any more; rolls its admission back"
+        ));
+    }
     if roster.persistent && learner.objects.claim.is_none() && learner.pod().is_none() {
         return remove(format!(
             "{name} was added but has no volume to start from; rolls its admission back"
@@ -130,8 +118,10 @@ fn bring_in(
             format!("{name} follows the log; gives it a vote"),
         );
     }
-    let since = learner.pod().and_then(|pod| pod.created);
-    let overdue = since.is_some_and(|since| now.duration_since(since) > LEARNER_PATIENCE);
+    let since = learner
+        .status
+        .and_then(|status| status.unhealthy_since.as_ref());
+    let overdue = since.is_some_and(|since| now.duration_since(since.0) > LEARNER_PATIENCE);
     if overdue && learner.etcd_seen().is_none() {
         return remove(format!(
             "{name} did not start within 5 minutes ({}); rolls its admission back",
@@ -170,41 +160,14 @@ fn join_ticket(
     }
 }
 
-/// A voter whose data is gone is removed, if the others are a quorum without it.
-fn replace(roster: &Roster<'_>, lost: &Member<'_>) -> Plan {
-    let voters = roster.voters().count();
-    let serving = roster
-        .voters()
-        .filter(|m| m.name != lost.name && m.is_serving())
-        .count();
-    let message = format!(
-        "{} lost its data; removes it, and a new member takes its place",
-        lost.name
-    );
-    match lost.id {
-        Some(id) if serving >= quorum(voters) => Plan::step(
-            Step::RemoveMember {
-                member: lost.name.clone(),
-                id,
-            },
-            message,
-        ),
-        _ => guarded(
-            "Quorum",
-            format!(
-                "{message}, once {} of the {voters} voters serve ({serving} do)",
-                quorum(voters)
-            ),
-        ),
-    }
-}
-
-fn scale(cluster: &EtcdCluster, roster: &Roster<'_>) -> Option<Plan> {
+fn scale(cluster: &EtcdCluster, roster: &Roster<'_>, now: Timestamp) -> Option<Plan> {
     let wanted = usize::try_from(cluster.spec.replicas).unwrap_or(0);
+    let needed = repair::voters_wanted(cluster, roster);
     let voters = roster.voters().count();
     let candidates: Vec<&Member<'_>> = roster.candidates().collect();
-    if voters >= wanted {
-        if let Some(candidate) = candidates.last() {
+    if voters >= needed {
+        let spares = usize::from(repair::wants_spare(cluster, roster, now));
+        if let Some(candidate) = candidates.get(spares..).and_then(|more| more.last()) {
             return Some(Plan::step(
                 Step::DiscardCandidate {
                     member: candidate.name.clone(),
@@ -217,7 +180,7 @@ fn scale(cluster: &EtcdCluster, roster: &Roster<'_>) -> Option<Plan> {
         }
         return (voters > wanted).then(|| shrink(roster, wanted));
     }
-    Some(grow(cluster, roster, &candidates, wanted))
+    Some(grow(cluster, roster, &candidates, needed))
 }
 
 fn grow(
@@ -270,13 +233,15 @@ fn grow(
     )
 }
 
-/// Removes one voter: unhealthy first, then the youngest; the leader stays.
+/// Removes one voter: unhealthy first, then one whose claim is going, then the
+/// youngest; the leader stays, or hands over first.
 fn shrink(roster: &Roster<'_>, wanted: usize) -> Plan {
     let voters = roster.voters().count();
     let leader = roster.leader().map(|member| member.serial);
     let victim = roster.voters().max_by_key(|member| {
         (
             !member.is_serving(),
+            repair::is_doomed(member),
             leader != Some(member.serial),
             member.serial,
         )
@@ -307,10 +272,16 @@ fn shrink(roster: &Roster<'_>, wanted: usize) -> Plan {
             ),
         };
     }
+    let departure = if victim.is_serving() && !repair::is_doomed(victim) {
+        Departure::Scaled
+    } else {
+        Departure::Replaced
+    };
     Plan::step(
         Step::RemoveMember {
             member: victim.name.clone(),
             id,
+            departure,
         },
         format!("{voters} members, {wanted} wanted; removes {}", victim.name),
     )

@@ -4,7 +4,8 @@
 //! EtcdCluster + Observed + now -> Roster -> the first part that has something to say:
 //!   objects      Services and budget, what is missing of members, labels, claims
 //!   bootstrap    until the cluster has formed
-//!   membership   learners, lost members, scale
+//!   membership   learners, scale
+//!   repair       who is lost, and when another takes its place
 //!   update       templates, one member at a time
 //!              -> Plan { step, reason, blocked, stalled }
 //!   calls      Step -> Calls, in the order `apply` makes them
@@ -15,12 +16,14 @@ mod call;
 mod calls;
 mod membership;
 mod objects;
+mod repair;
 mod roster;
 mod step;
 mod update;
 
 pub use call::{Call, EtcdCall, Kind, Manifest, Record, Reply};
 pub use calls::calls;
+pub use repair::Loss;
 pub(crate) use roster::quorum;
 pub use roster::{Member, Roster};
 pub use step::Step;
@@ -195,10 +198,21 @@ pub fn plan(
         .or_else(|| update::plan(cluster, &roster, settings, &pod_spec))
         .or_else(|| objects::grow_claim(cluster, &roster))
         .unwrap_or_else(Plan::idle);
+    let notes = objects::lingering(&roster)
+        .into_iter()
+        .chain(repair::notes(cluster, &roster, now));
+    for note in notes {
+        // A guard is told once.
+        if !plan.blocked.iter().any(|told| told.guard == note.guard) {
+            plan.blocked.push(note);
+        }
+    }
     plan.update_pending = roster.formed() && update::pending(cluster, &roster, settings, &pod_spec);
     plan
 }
 
+#[cfg(test)]
+mod simulation;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]

@@ -2,12 +2,12 @@
 //! StatefulSets that vanished, labels and annotations, remains of former members.
 
 use crate::{
-    api::{EtcdCluster, Quantity, RetentionPolicy},
+    api::{BlockedBy, Departure, EtcdCluster, Quantity, RetentionPolicy},
     observe::Observed,
     render,
 };
 
-use super::{Plan, Roster, Step, bootstrap, roster::Member};
+use super::{Plan, Roster, Step, blocked, bootstrap, roster::Member};
 
 /// Services and PodDisruptionBudget as they should be.
 pub(super) fn shared(
@@ -52,10 +52,13 @@ pub(super) fn members(cluster: &EtcdCluster, roster: &Roster<'_>) -> Option<Plan
             ));
         }
     }
-    if roster.quorum
-        && let Some(member) = roster.members.iter().find(|member| member.removed)
-    {
-        return Some(clear_away(cluster, member, "it left the cluster"));
+    if roster.quorum {
+        // One that cannot be cleared away yet, as on a dead node, holds nothing up.
+        let mut removed = roster.members.iter().filter(|member| member.removed);
+        let step = removed.find_map(|m| clear_away(cluster, m, "it left the cluster").ok());
+        if step.is_some() {
+            return step;
+        }
     }
     sleep_or_wake(cluster, roster)
 }
@@ -135,41 +138,54 @@ pub(super) fn grow_claim(cluster: &EtcdCluster, roster: &Roster<'_>) -> Option<P
     ))
 }
 
-/// Clears away what is left of a member: StatefulSet, then claim, then its name.
-pub(super) fn clear_away(cluster: &EtcdCluster, member: &Member<'_>, why: &str) -> Plan {
+/// Who has left and is not gone yet, for `status.plan.blockedBy`.
+pub(super) fn lingering(roster: &Roster<'_>) -> Option<BlockedBy> {
+    let mut left = roster.members.iter().filter(|member| member.removed);
+    let member = left.find(|member| member.objects.pod.is_some())?;
+    Some(blocked(
+        "Lingering",
+        format!(
+            "{} has left the cluster; its claim is kept back until its pod is gone ({})",
+            member.name,
+            member.trouble()
+        ),
+    ))
+}
+
+/// Clears away what is left of a member: StatefulSet, then claim, then its name. An
+/// error is what has to happen first.
+pub(super) fn clear_away(
+    cluster: &EtcdCluster,
+    member: &Member<'_>,
+    why: &str,
+) -> Result<Plan, String> {
     let name = &member.name;
     if let Some(set) = &member.objects.stateful_set {
         if set.deleting {
-            return Plan::wait(format!("waits until the StatefulSet of {name} is gone"));
+            return Err(format!("waits until the StatefulSet of {name} is gone"));
         }
-        return Plan::step(
+        return Ok(Plan::step(
             Step::DeleteStatefulSet {
                 member: name.clone(),
                 uid: set.uid.clone(),
             },
             format!("clears away {name}: {why}"),
-        );
+        ));
     }
     if member.objects.pod.is_some() {
-        return Plan::wait(format!("waits until the pod of {name} is gone"));
+        return Err(format!("waits until the pod of {name} is gone"));
     }
     if let Some(claim) = &member.objects.claim {
         if claim.deleting {
-            return Plan::wait(format!("waits until the claim of {name} is gone"));
+            return Err(format!("waits until the claim of {name} is gone"));
         }
-        let storage = &cluster.spec.storage;
-        let policy = match claim.cluster_id {
-            None if !member.has_ticket() => RetentionPolicy::Delete, // blank: nothing to keep
-            // It was replaced if it was not well when it left.
-            _ if member.status.is_some_and(|status| !status.healthy) => storage.when_replaced,
-            _ => storage.when_scaled,
-        };
+        let policy = policy(cluster, member);
         let verb = if policy == RetentionPolicy::Delete {
             "deletes"
         } else {
             "keeps and retires"
         };
-        return Plan::step(
+        return Ok(Plan::step(
             Step::ReleaseClaim {
                 member: name.clone(),
                 uid: claim.uid.clone(),
@@ -177,14 +193,32 @@ pub(super) fn clear_away(cluster: &EtcdCluster, member: &Member<'_>, why: &str) 
                 why: why.to_owned(),
             },
             format!("{verb} the claim of {name}: {why}"),
-        );
+        ));
     }
-    Plan::step(
+    Ok(Plan::step(
         Step::ForgetMember {
             member: name.clone(),
         },
         format!("nothing is left of {name}"),
-    )
+    ))
+}
+
+/// What becomes of the claim of a member that has left.
+fn policy(cluster: &EtcdCluster, member: &Member<'_>) -> RetentionPolicy {
+    let storage = &cluster.spec.storage;
+    let written = member
+        .objects
+        .claim
+        .as_ref()
+        .is_some_and(|claim| claim.cluster_id.is_some());
+    match member.status.and_then(|status| status.departure) {
+        _ if !written && !member.has_ticket() => RetentionPolicy::Delete, // blank: nothing to keep
+        Some(Departure::Scaled) => storage.when_scaled,
+        Some(Departure::Replaced | Departure::RolledBack) => storage.when_replaced,
+        // Removed by someone else: deleted only if that is what is always asked for.
+        None if storage.when_scaled == storage.when_replaced => storage.when_scaled,
+        None => RetentionPolicy::Retain,
+    }
 }
 
 fn sleep_or_wake(cluster: &EtcdCluster, roster: &Roster<'_>) -> Option<Plan> {

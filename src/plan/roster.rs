@@ -9,7 +9,7 @@ use crate::{
     observe::{EtcdMember, EtcdSeen, MemberObjects, Observed, PodSeen},
 };
 
-use super::{Plan, StalledReason};
+use super::{Plan, StalledReason, repair};
 
 /// Everyone who is, was or may become a member, by serial.
 pub struct Roster<'a> {
@@ -293,7 +293,7 @@ impl<'a> Member<'a> {
         self.found() == Some(Found::Empty) && report.is_some_and(|report| report.version.is_some())
     }
 
-    fn found(&self) -> Option<Found> {
+    pub(super) fn found(&self) -> Option<Found> {
         let pod = self.pod()?;
         let report = pod.report.as_ref()?;
         (report.pod_uid == pod.uid).then_some(report.found)
@@ -311,25 +311,9 @@ impl<'a> Member<'a> {
         self.waits() && (!self.has_ticket() || self.ticket_is_current())
     }
 
-    /// Whether its data is gone for certain: its own pod found the disk empty
-    /// although a ticket was used or made out to another pod, or its claim is gone.
+    /// Whether its data is gone for certain.
     pub fn lost_data(&self, persistent: bool) -> bool {
-        let written = self
-            .objects
-            .claim
-            .as_ref()
-            .is_some_and(|claim| claim.cluster_id.is_some());
-        if !(self.has_ticket() || written) || self.removed {
-            return false;
-        }
-        if persistent && self.objects.claim.is_none() && self.etcd_seen().is_none() {
-            return true;
-        }
-        match self.found() {
-            Some(Found::Spent) => true,
-            Some(Found::Empty) => !self.ticket_is_current(),
-            Some(Found::Unknown) | None => false,
-        }
+        repair::loss(self, persistent).is_some()
     }
 
     /// Which kind of ticket it was given.

@@ -2,7 +2,7 @@
 
 use crate::{
     admission::TicketPaper,
-    api::{Bootstrap, RetentionPolicy},
+    api::{Bootstrap, Departure, RetentionPolicy},
 };
 
 /// One step of a plan. `apply` carries it out.
@@ -76,12 +76,14 @@ pub enum Step {
         /// Its ID.
         to_id: u64,
     },
-    /// Remove a member from etcd.
+    /// Remove a member from etcd, after the reason was recorded.
     RemoveMember {
         /// The member.
         member: String,
         /// Its ID.
         id: u64,
+        /// Why it leaves.
+        departure: Departure,
     },
     /// Delete the StatefulSet of a member that has left.
     DeleteStatefulSet {

@@ -76,7 +76,11 @@ fn o09_two_emptied_volumes_of_three_stop_the_operator() {
         .find(|c| c.type_ == "QuorumLost")
         .unwrap();
     assert!(
-        lost.status == "True" && lost.message.contains("demo-0, demo-1"),
+        lost.status == "True"
+            && lost
+                .message
+                .contains("demo-0 found its volume empty; demo-1 found its volume empty")
+            && lost.message.contains("left: demo-2"),
         "{}",
         lost.message
     );

@@ -4,8 +4,6 @@
 //! rendered and read as ever, only calls and time are the model's. It can be cut off
 //! at any call, and what must never happen is asserted at every one.
 
-#![allow(dead_code)] // scripts to come use the rest
-
 mod api;
 mod blows;
 mod etcd;
@@ -18,7 +16,6 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use jiff::{SignedDuration, Timestamp};
 
-#[allow(unused_imports)]
 pub(super) use faults::{Faults, Seed, Stop};
 
 use self::{
@@ -169,6 +166,44 @@ impl World {
         panic!("does not converge{}", self.trace());
     }
 
+    /// Whether status says Ready.
+    pub(super) fn is_ready(&self) -> bool {
+        self.says("Ready")
+    }
+
+    fn says(&self, type_: &str) -> bool {
+        let status = self.cluster.status.as_ref();
+        let conditions = status.map(|status| status.conditions.as_slice());
+        let mut conditions = conditions.unwrap_or_default().iter();
+        conditions.any(|condition| condition.type_ == type_ && condition.status == "True")
+    }
+
+    /// Whether a cluster has formed.
+    pub(super) fn is_formed(&self) -> bool {
+        !self.etcd.formed.is_empty()
+    }
+
+    /// Whether the operator has stopped for a human, and rightly so.
+    pub(super) fn gave_up(&self) -> bool {
+        if !self.says("Stalled") {
+            return false;
+        }
+        let whole = |id: &&u64| {
+            let mut volumes = self.volumes.values();
+            volumes
+                .any(|volume| !volume.corrupt && volume.log.is_some_and(|log| log.member == **id))
+        };
+        let voters = self.etcd.members.iter().filter(|(_, line)| !line.learner);
+        let left = voters.map(|(id, _)| id).filter(whole).count();
+        assert!(
+            !self.is_formed() || left < super::quorum(self.voters()),
+            "{left} of {} voters could serve{}",
+            self.voters(),
+            self.trace()
+        );
+        true
+    }
+
     pub(super) fn is_settled(&self) -> bool {
         plan(&self.cluster, &self.observe(), &self.settings, self.now).is_settled()
     }
@@ -197,6 +232,18 @@ impl World {
             (name.clone(), retired)
         };
         claims.map(retired).collect()
+    }
+
+    /// Names of the members etcd has.
+    pub(super) fn etcd_names(&self) -> Vec<String> {
+        let mut names: Vec<String> = self.etcd.members.values().map(|m| m.name.clone()).collect();
+        names.sort();
+        names
+    }
+
+    /// Its ID.
+    pub(super) fn leader_id(&self) -> Option<u64> {
+        self.etcd.leader
     }
 
     /// The member that leads.

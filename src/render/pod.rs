@@ -183,6 +183,8 @@ fn etcd(
         image: Some(image(cluster, settings)),
         image_pull_policy: Some(image_spec.pull_policy.as_str().to_owned()),
         command: Some(command),
+        // Its last words tell a damaged member from one that keeps restarting.
+        termination_message_policy: Some("FallbackToLogsOnError".to_owned()),
         env: Some(vec![EnvVar {
             name: admit::POD_UID.to_owned(),
             value_from: Some(EnvVarSource {

@@ -76,10 +76,21 @@ impl World {
     }
 
     /// The node a member's pod is on.
-    pub(in crate::plan) fn node(&self, member: &str) -> usize {
-        let pod = &self.api.pods.items[&identity::pod_name(member)];
-        let name = pod.spec.as_ref().and_then(|spec| spec.node_name.clone());
-        name.unwrap().parse().unwrap()
+    pub(in crate::plan) fn node(&self, member: &str) -> Option<usize> {
+        let pod = self.api.pods.items.get(&identity::pod_name(member))?;
+        pod.spec.as_ref()?.node_name.as_ref()?.parse().ok()
+    }
+
+    /// Every node has power, and every cable is whole.
+    pub(in crate::plan) fn mend_nodes(&mut self) {
+        for node in &mut self.nodes {
+            (node.up, node.cut) = (true, false);
+        }
+    }
+
+    /// Someone takes a pod's object away, as after `kubectl delete --force`.
+    pub(in crate::plan) fn take_pod_away(&mut self, member: &str) {
+        self.api.pods.remove(&identity::pod_name(member));
     }
 
     /// A node loses power, or has it again.

@@ -61,7 +61,7 @@ pub(super) enum Fate {
 }
 
 impl Faults {
-    pub(super) fn none() -> Faults {
+    pub(in crate::plan) fn none() -> Faults {
         Faults {
             seed: Seed(0),
             any: false,

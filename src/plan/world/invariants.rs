@@ -10,7 +10,7 @@ use super::{World, kubelet::member_of};
 
 impl World {
     /// Judges a call before it is made.
-    pub(super) fn guard(&mut self, call: &Call) {
+    pub(in crate::plan) fn guard(&self, call: &Call) {
         match call {
             Call::Etcd(EtcdCall::Remove { id, .. }) => self.guard_removal(*id),
             Call::Delete {

@@ -1,0 +1,446 @@
+//! The simulation of the operator: scripts of what users do and what befalls a cluster,
+//! run in [`World`]. For each, the operator is stopped before and after every call it
+//! makes and starts again with an empty memory; it must end in the same state, and
+//! break no invariant on the way. Then seeds let everything go wrong at once.
+//!
+//! `OPERATOR_SEEDS=5000 cargo test -p etcd-operator simulation` runs more seeds,
+//! `OPERATOR_SEED=17` one of them.
+
+use super::{
+    Call, EtcdCall, Kind,
+    world::{Faults, Seed, Stop, World},
+};
+use crate::identity;
+
+/// What a user does, or what befalls the cluster.
+#[derive(Clone, Copy, Debug)]
+enum Act {
+    Scale(i32),
+    /// A change of spec that restarts members.
+    Template(i64),
+    EmptyVolume(&'static str),
+    CorruptVolume(&'static str),
+    DeleteClaim(&'static str),
+    DeleteAllClaims,
+    KillAllPods,
+    /// The node of this member loses power.
+    NodeDown(&'static str),
+    /// Every node has power again, and every cable is mended.
+    NodesUp,
+    /// The node of this member is cut off.
+    NodeCut(&'static str),
+    /// The EtcdCluster is deleted and made again.
+    Recreate,
+}
+
+use Act::*;
+
+/// When something happens.
+#[derive(Clone, Copy, Debug)]
+enum When {
+    /// When nothing is left to do.
+    Settled,
+    /// So many turns after the act before.
+    After(usize),
+}
+
+use When::*;
+
+/// A story. It ends when the operator has settled.
+struct Script {
+    name: &'static str,
+    replicas: i32,
+    acts: &'static [(When, Act)],
+}
+
+const SCRIPTS: &[Script] = &[
+    Script {
+        name: "create one",
+        replicas: 1,
+        acts: &[],
+    },
+    Script {
+        name: "create three",
+        replicas: 3,
+        acts: &[],
+    },
+    Script {
+        name: "create five",
+        replicas: 5,
+        acts: &[],
+    },
+    Script {
+        name: "1 to 3 to 5 to 3 to 1",
+        replicas: 1,
+        acts: &[
+            (Settled, Scale(3)),
+            (Settled, Scale(5)),
+            (Settled, Scale(3)),
+            (Settled, Scale(1)),
+        ],
+    },
+    Script {
+        name: "asleep and awake",
+        replicas: 3,
+        acts: &[(Settled, Scale(0)), (Settled, Scale(3))],
+    },
+    Script {
+        name: "3 to 5 and back in mid-flight",
+        replicas: 3,
+        acts: &[(Settled, Scale(5)), (After(8), Scale(3))],
+    },
+    Script {
+        name: "3 to 5 while a member is down",
+        replicas: 3,
+        acts: &[
+            (Settled, NodeDown("demo-1")),
+            (After(2), Scale(5)),
+            (After(2), NodesUp),
+        ],
+    },
+    Script {
+        name: "another template",
+        replicas: 3,
+        acts: &[(Settled, Template(5))],
+    },
+    Script {
+        name: "another template, edited in mid-flight",
+        replicas: 3,
+        acts: &[
+            (Settled, Template(5)),
+            (After(4), Template(6)),
+            (After(3), Scale(5)),
+        ],
+    },
+    Script {
+        name: "a lost volume",
+        replicas: 3,
+        acts: &[(Settled, EmptyVolume("demo-1"))],
+    },
+    Script {
+        name: "a damaged volume",
+        replicas: 3,
+        acts: &[(Settled, CorruptVolume("demo-0")), (After(0), KillAllPods)],
+    },
+    Script {
+        name: "a deleted claim",
+        replicas: 3,
+        acts: &[(Settled, DeleteClaim("demo-2"))],
+    },
+    Script {
+        name: "all claims deleted",
+        replicas: 3,
+        acts: &[(Settled, DeleteAllClaims)],
+    },
+    Script {
+        name: "a dead node",
+        replicas: 3,
+        acts: &[(Settled, NodeDown("demo-0"))],
+    },
+    Script {
+        name: "a node cut off, and back",
+        replicas: 3,
+        acts: &[(Settled, NodeCut("demo-2")), (After(60), NodesUp)],
+    },
+    Script {
+        name: "all pods at once",
+        replicas: 3,
+        acts: &[(Settled, KillAllPods)],
+    },
+    Script {
+        name: "deleted and made again",
+        replicas: 3,
+        acts: &[(Settled, Recreate)],
+    },
+];
+
+/// A script being played.
+#[derive(Clone)]
+struct Play {
+    world: World,
+    next: usize,
+    turns: usize,
+}
+
+/// What must be the same, wherever the operator was stopped.
+#[derive(Debug, PartialEq, Eq)]
+struct End {
+    voters: usize,
+    members: Vec<String>,
+    claims: Vec<(String, bool)>,
+    ready: bool,
+    phase: String,
+}
+
+impl Script {
+    fn begin(&self) -> Play {
+        let mut world = World::new(self.replicas);
+        world.cluster.spec.recovery.replace_member_after = "30s".to_owned();
+        Play {
+            world,
+            next: 0,
+            turns: 0,
+        }
+    }
+
+    /// One turn; `false`: the story has ended.
+    fn step(&self, play: &mut Play) -> bool {
+        if let Some((when, act)) = self.acts.get(play.next) {
+            let due = match when {
+                Settled => play.turns > 0 && play.world.is_settled() && play.world.is_ready(),
+                After(turns) => play.turns >= *turns,
+            };
+            if due {
+                befall(&mut play.world, *act);
+                play.next += 1;
+                play.turns = 0;
+            }
+        } else if play.turns > 0 && play.world.is_settled() && play.world.is_ready() {
+            return false;
+        }
+        let before = play.world.calls;
+        play.world.settle();
+        play.world.turn(None);
+        if play.world.calls == before {
+            play.world.pass(4);
+        }
+        play.turns += 1;
+        assert!(
+            play.turns < 500,
+            "{}: does not end{}",
+            self.name,
+            play.world.trace()
+        );
+        true
+    }
+
+    fn end(&self, mut play: Play) -> End {
+        while self.step(&mut play) {}
+        let world = &play.world;
+        let replicas = usize::try_from(world.cluster.spec.replicas).unwrap();
+        world.forms_one_cluster_of(replicas);
+        let mut members = world.members();
+        members.sort();
+        let status = world.cluster.status.clone().unwrap();
+        // What is left of members that are gone depends on how far they came.
+        let mut claims = world.claims();
+        claims.retain(|(claim, _)| members.iter().any(|m| identity::claim_name(m) == *claim));
+        End {
+            voters: world.voters(),
+            claims,
+            members,
+            ready: world.is_ready(),
+            phase: format!("{:?}", status.phase),
+        }
+    }
+
+    /// Stops the operator before and after every call it makes in this story.
+    fn stop_everywhere(&self) {
+        let mut play = self.begin();
+        let mut ends = Vec::new();
+        loop {
+            let before = play.clone();
+            if !self.step(&mut play) {
+                break;
+            }
+            for call in 0..play.world.calls - before.world.calls {
+                for stop in [Stop::Before(call), Stop::After(call)] {
+                    let mut cut = before.clone();
+                    let at = format!("stopped at call {} {stop:?}", before.world.calls + call);
+                    cut.world.steps.push(at.clone());
+                    cut.world.faults.stop = Some(stop);
+                    ends.push((at, self.end(cut)));
+                }
+            }
+        }
+        let expected = self.end(play);
+        assert!(ends.len() > 4, "{}: hardly a call was made", self.name);
+        for (at, end) in ends {
+            assert_eq!(end, expected, "{}: {at}", self.name);
+        }
+    }
+
+    /// Plays it while everything goes wrong by `seed`; then the faults end.
+    fn with_faults(&self, seed: u64) {
+        let mut play = self.begin();
+        play.world.steps.push(format!("{}, seed {seed}", self.name));
+        play.world.faults = Faults {
+            seed: Seed(seed),
+            any: true,
+            ..Faults::none()
+        };
+        // Under faults a story moves on after a while, settled or not.
+        let acts = self.acts.iter().map(|(_, act)| Some(*act));
+        for act in acts {
+            let turns = 10 + play.world.faults.seed.below(50);
+            for _ in 0..turns {
+                let mischief = play.world.faults.seed.below(100);
+                let nth = play.world.faults.seed.below(8);
+                match mischief {
+                    0..3 => play.world.kill_pod(nth),
+                    3..5 => play.world.kill_container(nth),
+                    5 => play.world.delete_set(nth),
+                    _ => {}
+                }
+                play.world.settle();
+                play.world.turn(None);
+            }
+            if let Some(act) = act.filter(|_| play.world.is_formed()) {
+                befall(&mut play.world, act);
+            }
+        }
+        play.world.faults.any = false;
+        befall(&mut play.world, NodesUp);
+        play.next = self.acts.len();
+        play.turns = 0;
+        // What can be lost for good is more than a quorum now and then; then it says so.
+        for _ in 0..500 {
+            if play.world.is_settled() && play.world.is_ready() {
+                let replicas = usize::try_from(play.world.cluster.spec.replicas).unwrap();
+                play.world.forms_one_cluster_of(replicas);
+                return;
+            }
+            if play.world.gave_up() {
+                return;
+            }
+            play.world.settle();
+            play.world.turn(None);
+            play.world.pass(4);
+        }
+        panic!("does not end{}", play.world.trace());
+    }
+}
+
+fn befall(world: &mut World, act: Act) {
+    let pod_of = |world: &World, member: &str| world.members().iter().any(|name| name == member);
+    match act {
+        Scale(replicas) => world.cluster.spec.replicas = replicas,
+        Template(count) => world.cluster.spec.options.snapshot_count = Some(count),
+        EmptyVolume(member) => world.empty_volume(member),
+        CorruptVolume(member) => world.corrupt_volume(member),
+        DeleteClaim(member) => world.delete_claim(member),
+        DeleteAllClaims => {
+            for member in world.members() {
+                world.delete_claim(&member);
+            }
+        }
+        KillAllPods => (0..9).for_each(|_| world.kill_pod(0)),
+        NodeDown(member) | NodeCut(member) if pod_of(world, member) => {
+            if let Some(node) = world.node(member) {
+                match act {
+                    NodeDown(_) => world.power(node, false),
+                    _ => world.cable(node, true),
+                }
+            }
+        }
+        NodeDown(_) | NodeCut(_) => {}
+        NodesUp => world.mend_nodes(),
+        Recreate => world.recreate(),
+    }
+}
+
+/// One test per story, so that they run beside each other and are named.
+macro_rules! stories {
+    ($($test:ident: $name:literal,)*) => {
+        $(
+            #[test]
+            fn $test() {
+                script($name).stop_everywhere();
+            }
+        )*
+
+        #[test]
+        fn every_story_is_told() {
+            let told = [$($name),*];
+            for script in SCRIPTS {
+                assert!(told.contains(&script.name), "{} is not", script.name);
+            }
+        }
+    };
+}
+
+stories! {
+    o02_stopped_anywhere_while_one_is_made: "create one",
+    o02_o10_stopped_anywhere_while_three_are_made: "create three",
+    o02_stopped_anywhere_while_five_are_made: "create five",
+    o02_o14_stopped_anywhere_while_it_is_scaled_up_and_down: "1 to 3 to 5 to 3 to 1",
+    o02_o15_stopped_anywhere_while_it_sleeps_and_wakes: "asleep and awake",
+    o02_stopped_anywhere_in_a_change_of_mind: "3 to 5 and back in mid-flight",
+    o02_stopped_anywhere_while_it_grows_with_a_member_down: "3 to 5 while a member is down",
+    o02_o40_stopped_anywhere_in_a_rollout: "another template",
+    o02_o13_stopped_anywhere_in_a_rollout_that_is_edited: "another template, edited in mid-flight",
+    o02_o08_stopped_anywhere_while_a_lost_volume_is_replaced: "a lost volume",
+    o02_o08_stopped_anywhere_while_a_damaged_member_is_replaced: "a damaged volume",
+    o02_o08_stopped_anywhere_while_a_deleted_claim_is_replaced: "a deleted claim",
+    o02_o09_stopped_anywhere_while_all_claims_are_replaced: "all claims deleted",
+    o02_o36_stopped_anywhere_while_a_dead_node_is_left_behind: "a dead node",
+    o02_o36_stopped_anywhere_while_a_node_is_cut_off: "a node cut off, and back",
+    o02_o12_stopped_anywhere_while_all_pods_return: "all pods at once",
+    o02_o41_stopped_anywhere_while_it_is_made_again: "deleted and made again",
+}
+
+fn script(name: &str) -> &'static Script {
+    let found = SCRIPTS.iter().find(|script| script.name == name);
+    found.unwrap_or_else(|| panic!("no script is called {name}"))
+}
+
+/// O1, O2, O4, O5: stale caches, conflicts, lost and wrong answers, crashes, pods that
+/// die and objects that vanish, all by a seed.
+#[test]
+fn o01_o02_o04_o05_whatever_goes_wrong_by_a_seed_it_ends_as_specified() {
+    let number = |name: &str| std::env::var(name).ok().map(|text| text.parse().unwrap());
+    let seeds = match (number("OPERATOR_SEED"), number("OPERATOR_SEEDS")) {
+        (Some(seed), _) => seed..seed + 1,
+        (None, count) => 0..count.unwrap_or(300),
+    };
+    for seed in seeds {
+        let script = &SCRIPTS[(seed % SCRIPTS.len() as u64) as usize];
+        let run = std::panic::catch_unwind(|| script.with_faults(seed));
+        if let Err(panic) = run {
+            eprintln!("OPERATOR_SEED={seed} ({}) replays this:", script.name);
+            std::panic::resume_unwind(panic);
+        }
+    }
+}
+
+/// A checker that finds nothing is broken: calls that no operator may make are found.
+#[test]
+fn calls_that_must_never_be_made_are_found() {
+    let found = |name: &str, call: fn(&World) -> Call| {
+        let mut world = World::new(3);
+        world.converge();
+        let call = call(&world);
+        let judged = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| world.guard(&call)));
+        assert!(judged.is_err(), "{name} was let through: {call:?}");
+    };
+    fn delete(kind: Kind, name: &str) -> Call {
+        Call::Delete {
+            kind,
+            name: name.to_owned(),
+            uid: "u".to_owned(),
+            resource_version: None,
+        }
+    }
+    found("a StatefulSet before its member", |_| {
+        delete(Kind::StatefulSet, "demo-1")
+    });
+    found("a claim with data", |_| delete(Kind::Claim, "data-demo-1"));
+    found("the leader's pod", |world| {
+        delete(Kind::Pod, &identity::pod_name(&world.leader().unwrap()))
+    });
+    found("the leader's removal", |world| {
+        Call::Etcd(EtcdCall::Remove {
+            member: world.leader().unwrap(),
+            id: world.leader_id().unwrap(),
+        })
+    });
+    // And with one of three down, none of the others may be touched.
+    let mut world = World::new(3);
+    world.converge();
+    let victim = ["demo-1", "demo-2"].map(|name| world.node(name).unwrap());
+    world.power(victim[0], false);
+    world.settle();
+    let call = delete(Kind::Pod, "demo-2-0");
+    let judged = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| world.guard(&call)));
+    assert!(judged.is_err(), "two would be down");
+}
