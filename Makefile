@@ -25,7 +25,7 @@ packages: # what a fresh Debian lacks to build and run all of it
 .PHONY: packages
 
 build: ## the product: etcd and etcd-operator, linked statically, for any Linux and an image FROM scratch
-	RUSTFLAGS="-C target-feature=+crt-static" cargo build --locked --release --target $(TRIPLE) -p etcd-server -p etcd-operator
+	RUSTFLAGS="-C target-feature=+crt-static" cargo build --locked --release --target $(TRIPLE) -p etcd-server -p etcd-etcdutl -p etcd-operator
 
 stock: ## stock etcd, etcdctl and etcdutl from Go modules, to compare with
 	@e2e/stock/build.sh

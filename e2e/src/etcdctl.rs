@@ -10,6 +10,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::process::{Child, Command};
 
 use crate::stock;
+use crate::target::Target;
 
 /// No command of the tools may take longer.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -100,7 +101,7 @@ impl Etcdctl {
     }
 }
 
-/// Stock etcdutl.
+/// An etcdutl: the stock one, or ours.
 #[derive(Debug, Clone)]
 pub struct Etcdutl {
     program: PathBuf,
@@ -117,14 +118,36 @@ impl Etcdutl {
         })
     }
 
+    /// Ours, beside our server.
+    ///
+    /// # Errors
+    /// If it is not built.
+    pub fn ours() -> Result<Etcdutl> {
+        let program = Target::Ours.etcd()?.with_file_name("etcdutl");
+        ensure!(
+            program.is_file(),
+            "{} is missing: build it with the server (`make build`, or `cargo build -p etcd-server -p etcd-etcdutl`)",
+            program.display()
+        );
+        Ok(Etcdutl { program })
+    }
+
     /// Runs a command that must succeed; its standard output.
     ///
     /// # Errors
     /// If it fails; the text holds what it printed.
     pub async fn run<S: AsRef<OsStr>>(&self, args: &[S]) -> Result<String> {
+        succeeded(self.try_run(args).await?)
+    }
+
+    /// Runs a command that may fail.
+    ///
+    /// # Errors
+    /// If it cannot be run, or does not end.
+    pub async fn try_run<S: AsRef<OsStr>>(&self, args: &[S]) -> Result<Output> {
         let mut command = Command::new(&self.program);
         command.args(args);
-        succeeded(finish(command, "").await?)
+        finish(command, "").await
     }
 }
 

@@ -14,6 +14,7 @@ mod etcdctl_cluster;
 mod flags;
 mod frames;
 mod listeners;
+mod etcdutl;
 mod partition;
 mod quota;
 mod stock_directory;

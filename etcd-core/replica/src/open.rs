@@ -245,7 +245,26 @@ fn begin(wal: &mut Wal, replay: &mut Replay, boot: &Boot) -> Result<(), OpenErro
     if metadata_of(boot) != replay.metadata {
         return Ok(());
     }
-    let mut members = members.clone();
+    let entries = founding_entries(members);
+    if !entries.starts_with(&replay.entries) {
+        // It joined, and has not heard yet what is committed.
+        return Ok(());
+    }
+    let hard_state = HardState {
+        term: 1,
+        vote: 0,
+        commit: entries.len() as u64,
+    };
+    wal.append(Some(&hard_state), &entries)?;
+    wal.sync()?;
+    replay.hard_state = hard_state;
+    replay.entries = entries;
+    Ok(())
+}
+
+/// The entries by which members join a new cluster, in the order of their IDs.
+pub(crate) fn founding_entries(members: &[Member]) -> Vec<Entry> {
+    let mut members = members.to_vec();
     members.sort_by_key(|m| m.id);
     let mut entries = Vec::with_capacity(members.len());
     for (member, index) in members.iter().zip(1u64..) {
@@ -263,20 +282,7 @@ fn begin(wal: &mut Wal, replay: &mut Replay, boot: &Boot) -> Result<(), OpenErro
             data: change.encode_to_vec().into(),
         });
     }
-    if !entries.starts_with(&replay.entries) {
-        // It joined, and has not heard yet what is committed.
-        return Ok(());
-    }
-    let hard_state = HardState {
-        term: 1,
-        vote: 0,
-        commit: entries.len() as u64,
-    };
-    wal.append(Some(&hard_state), &entries)?;
-    wal.sync()?;
-    replay.hard_state = hard_state;
-    replay.entries = entries;
-    Ok(())
+    entries
 }
 
 /// Ends the committed log with the removal of every other member, committed by this
