@@ -3,9 +3,12 @@
 #
 #   etcd <- kube-apiserver <- kube-controller-manager, kube-scheduler, CoreDNS   172.31.0.1 on br0
 #                          <- node-N: kubelet, kube-proxy, containerd            172.31.0.(10+N), cable hN - eth0, pods in 10.244.N.0/24
+#
+# What the operator's service account asks of the API server is in log/audit.log.
 set -euo pipefail
 S=$1 NODES=$2
 HERE=$(cd "$(dirname "$0")" && pwd)
+. "$HERE/keep.sh"
 export PATH=$BIN:$PATH KUBECONFIG=$S/admin.kubeconfig KUBECACHEDIR=$S/kubectl
 IP=172.31.0.1 SERVICES=10.96.0.0/16 PODS=10.244.0.0/16 API=10.96.0.1
 cd "$S"
@@ -64,16 +67,30 @@ current-context: e2e
 C
 }
 
+# Which rights are used can be compared with those that are granted: see e2e/tests/rights.rs.
+audit_policy() {
+  cat > audit.yaml << C
+apiVersion: audit.k8s.io/v1
+kind: Policy
+omitStages: [RequestReceived]
+rules:
+- {level: Metadata, userGroups: ["system:serviceaccounts:etcd-system"]}
+- {level: None}
+C
+}
+
 control_plane() {
-  "$ETCD" --name=storage --data-dir="$S/etcd" --listen-client-urls=http://127.0.0.1:2379 --advertise-client-urls=http://127.0.0.1:2379 \
-    --listen-peer-urls=http://127.0.0.1:2380 --initial-advertise-peer-urls=http://127.0.0.1:2380 \
-    --initial-cluster=storage=http://127.0.0.1:2380 > log/etcd.log 2>&1 &
-  kube-apiserver --etcd-servers=http://127.0.0.1:2379 --advertise-address=$IP --service-cluster-ip-range=$SERVICES \
+  keep storage log/etcd.log "$ETCD" --name=storage --data-dir="$S/etcd" \
+    --listen-client-urls=http://127.0.0.1:2379 --advertise-client-urls=http://127.0.0.1:2379 --listen-peer-urls=http://127.0.0.1:2380 --initial-advertise-peer-urls=http://127.0.0.1:2380 \
+    --initial-cluster=storage=http://127.0.0.1:2380 &
+  keep apiserver log/apiserver.log kube-apiserver \
+    --etcd-servers=http://127.0.0.1:2379 --advertise-address=$IP --service-cluster-ip-range=$SERVICES \
     --client-ca-file=pki/ca.crt --tls-cert-file=pki/apiserver.crt --tls-private-key-file=pki/apiserver.key \
     --service-account-issuer=https://kubernetes.default.svc --service-account-key-file=pki/sa.key \
     --service-account-signing-key-file=pki/sa.key --authorization-mode=Node,RBAC --allow-privileged \
     --kubelet-client-certificate=pki/admin.crt --kubelet-client-key=pki/admin.key \
-    --kubelet-preferred-address-types=InternalIP > log/apiserver.log 2>&1 & # names of nodes are in no DNS
+    --audit-policy-file=audit.yaml --audit-log-path="$S/log/audit.log" \
+    --kubelet-preferred-address-types=InternalIP & # names of nodes are in no DNS
   # The nodes' own parts do not need the API server yet: they start meanwhile.
   nodes
   until_true 120 "the API server is ready" log/apiserver.log kubectl get --raw /readyz
@@ -116,6 +133,8 @@ nodes() {
     until [ "$(readlink /proc/$pid/ns/net)" != "$(readlink /proc/self/ns/net)" ]; do sleep 0.02; done
     ip link set "n$i" netns $pid
     ip route add "10.244.$i.0/24" via "172.31.0.$((10 + i))"
+    # Services too, for clients that are in no pod: by the proxy of the first node.
+    [ "$i" -ne 1 ] || ip route add $SERVICES via 172.31.0.11
     echo > "node-$i/go"
   done
 }
@@ -123,6 +142,7 @@ nodes() {
 network
 open_volumes &
 pki
+audit_policy
 control_plane
 for i in $(seq "$NODES"); do until_true 120 "node-$i registers" "log/node-$i-kubelet.log" kubectl get node "node-$i"; done
 [ "$NODES" -eq 0 ] || kubectl wait --for=condition=Ready node --all --timeout=120s > /dev/null

@@ -3,6 +3,7 @@
 set -euo pipefail
 NAME=node-$1 ADDRESS=172.31.0.$((10 + $1)) D=$S/node-$1
 SOCKET=/run/containerd/containerd.sock
+. "$HERE/keep.sh"
 hostname "$NAME"
 read -r _ < "$D/go" # our end of the cable has arrived
 ip link set lo up
@@ -48,7 +49,7 @@ runtime_type = "io.containerd.runc.v2"
 [plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.runc.options]
 SystemdCgroup = false
 C
-containerd -c "$D/containerd.toml" > "$S/log/$NAME-containerd.log" 2>&1 &
+keep "$NAME-containerd" "$S/log/$NAME-containerd.log" containerd -c "$D/containerd.toml" &
 until ctr -a $SOCKET version > /dev/null 2>&1; do sleep 0.1; done
 for image in "$S"/images/*.tar; do
   ctr -a $SOCKET -n k8s.io images import --snapshotter "$SNAPSHOTTER" "$image" >> "$S/log/$NAME-images.log" 2>&1
@@ -78,5 +79,5 @@ until kubectl get --raw /readyz > /dev/null 2>&1; do sleep 0.2; done # up.sh lim
 # The limits of connection tracking are the host's: 0 leaves them alone.
 kube-proxy --kubeconfig="$KUBECONFIG" --proxy-mode=nftables --cluster-cidr="$PODS" --hostname-override="$NAME" \
   --conntrack-max-per-core=0 --conntrack-tcp-timeout-established=0 --conntrack-tcp-timeout-close-wait=0 > "$S/log/$NAME-proxy.log" 2>&1 &
-exec kubelet --kubeconfig="$KUBECONFIG" --config="$D/kubelet.yaml" --root-dir="$D/kubelet" --hostname-override="$NAME" \
-  --node-ip="$ADDRESS" > "$S/log/$NAME-kubelet.log" 2>&1
+keep "$NAME-kubelet" "$S/log/$NAME-kubelet.log" kubelet --kubeconfig="$KUBECONFIG" --config="$D/kubelet.yaml" \
+  --root-dir="$D/kubelet" --hostname-override="$NAME" --node-ip="$ADDRESS"

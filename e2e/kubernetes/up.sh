@@ -24,8 +24,8 @@ mkdir -p "$STATE/images"; chmod 700 "$STATE"
 # Two at a time in one folder would share its files and control groups.
 exec 9> "$STATE/lock"
 flock -n 9 || { echo "a Kubernetes runs in $STATE already" >&2; exit 1; }
-rm -rf --one-file-system "$STATE"/{pki,log,etcd,volumes,kubectl,node-*,ready,admin.kubeconfig,Corefile}
-mkdir -p "$STATE"/{pki,log,volumes}
+rm -rf --one-file-system "$STATE"/{pki,log,etcd,volumes,kubectl,node-*,ready,admin.kubeconfig,Corefile,audit.yaml,hold}
+mkdir -p "$STATE"/{pki,log,volumes,hold}
 GROUP=$(group_of "$STATE")
 remove_cgroups "$GROUP" # of a run that was cut short
 for i in $(seq "$NODES"); do make_cgroup "$GROUP/node-$i"; done

@@ -48,6 +48,30 @@ fn o10_a_late_pod_joins_as_learner_and_forms_no_cluster_of_its_own() {
 }
 
 #[test]
+fn o07_a_learner_that_never_starts_is_rolled_back_when_it_is_not_wanted_any_more() {
+    let mut world = World::new(1);
+    world.converge();
+    world.cluster.spec.replicas = 3;
+    let issued = (0..20).any(|_| {
+        world.settle();
+        matches!(world.turn(None), Step::IssueTicket { .. })
+    });
+    assert!(issued);
+    // Its pod goes before it has seen the ticket, and no other comes.
+    world.stuck.insert("demo-1".to_owned());
+    world.kill_pod(1);
+    for _ in 0..20 {
+        world.settle();
+        world.turn(None);
+    }
+    assert_eq!((world.voters(), world.members().len()), (1, 2));
+    world.cluster.spec.replicas = 1;
+    world.converge();
+    world.forms_one_cluster_of(1);
+    assert!(!world.taken().contains(&"PromoteMember"));
+}
+
+#[test]
 fn o08_one_emptied_volume_is_replaced_under_a_new_id() {
     let mut world = World::new(3);
     world.converge();

@@ -4,11 +4,14 @@
 //!  Places (what make built) -> Kubernetes (up.sh, in namespaces) -> enter() -> this thread reaches
 //!                                                                     API server, nodes and pods by address
 //!                                   Kubectl, Helm: programs, run as a person would
+//!                                   Machine: programs killed, cables cut
 //! ```
 
+mod machine;
 mod places;
 mod tool;
 
+pub use machine::{Machine, Taken};
 pub use places::Places;
 pub use tool::{Output, Tool};
 
@@ -21,6 +24,10 @@ use anyhow::{Context, Result, bail, ensure};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use crate::spawner;
+
+/// Where the tests' Kubernetes keeps its state, logs included; `down.sh` with this folder clears
+/// away what a killed run left.
+pub const TEST_STATE: &str = "/var/lib/etcd-core-e2e/test";
 
 /// How long until every node is ready: seconds on an idle machine.
 const STARTS_WITHIN: Duration = Duration::from_secs(300);
@@ -158,6 +165,11 @@ impl Kubernetes {
     /// The administrator's kubeconfig.
     pub fn kubeconfig(&self) -> PathBuf {
         self.state.join("admin.kubeconfig")
+    }
+
+    /// Its programs and cables.
+    pub fn machine(&self) -> Machine {
+        Machine::new(&self.state)
     }
 
     /// The tag of `localhost/etcd-core` on every node.

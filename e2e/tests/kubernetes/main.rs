@@ -10,7 +10,10 @@
 mod chart;
 mod client;
 mod ephemeral;
+mod late;
 mod life;
+mod members;
+mod nodes;
 mod operator;
 mod refused;
 mod scale;

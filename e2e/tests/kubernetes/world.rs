@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use etcd_e2e::kubernetes::{Kubernetes, Tool};
+use etcd_e2e::kubernetes::{Kubernetes, Machine, TEST_STATE, Tool};
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Api, ApiResource, DynamicObject, GroupVersionKind, ListParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
@@ -13,8 +13,6 @@ use kube::runtime::wait::await_condition;
 use kube::{Client, Config};
 use serde_json::Value;
 
-/// Where its state is; `down.sh` with this folder clears away what a killed run left.
-const STATE: &str = "/var/lib/etcd-core-e2e/test";
 /// The operator's namespace and release.
 pub(crate) const SYSTEM: &str = "etcd-system";
 /// How long anything may take. Everything takes seconds on an idle machine.
@@ -27,6 +25,7 @@ pub(crate) struct World {
     pub(crate) client: Client,
     pub(crate) kubectl: Tool,
     pub(crate) helm: Tool,
+    pub(crate) machine: Machine,
     pub(crate) namespace: String,
     pub(crate) tag: String,
 }
@@ -38,7 +37,7 @@ pub(crate) fn with<F: Future<Output = ()>>(namespace: &str, test: impl FnOnce(Wo
     let first = shared.is_none();
     let kubernetes = &*shared.get_or_insert_with(|| {
         let start = Instant::now();
-        let kubernetes = Kubernetes::start(Path::new(STATE)).unwrap();
+        let kubernetes = Kubernetes::start(Path::new(TEST_STATE)).unwrap();
         println!("Kubernetes is ready after {:.1?}", start.elapsed());
         kubernetes
     });
@@ -75,6 +74,7 @@ impl World {
             client: Client::try_from(config).unwrap(),
             kubectl: kubernetes.kubectl(),
             helm: kubernetes.helm(),
+            machine: kubernetes.machine(),
             namespace: namespace.to_owned(),
             tag: kubernetes.tag().to_owned(),
         }
