@@ -57,7 +57,7 @@ conformance: ## behaviours over a socket, on TARGET=ours or TARGET=stock
 	TARGET=$(TARGET) ETCD_BIN=$(if $(filter ours,$(TARGET)),$(PRODUCT)/etcd) cargo test --locked -p etcd-e2e --test conformance
 
 sim: ## the simulation with SEEDS=n seeds
-	cargo run --locked --release -p etcd-sim -- --seeds $(SEEDS)
+	cargo run --locked -p etcd-sim -- --seeds $(SEEDS)
 
 bench: build stock ## our server and stock etcd side by side; ARGS=--quick for a first look
 	ETCD_BIN=$(PRODUCT)/etcd cargo run --locked --release -p etcd-e2e --bin bench -- $(ARGS)
@@ -65,11 +65,14 @@ bench: build stock ## our server and stock etcd side by side; ARGS=--quick for a
 bench-operator: packages build stock kubernetes ## the operator with 1,000 clusters of three (root); ARGS="--clusters 20" for a first look
 	cargo run --locked --release -p etcd-e2e --bin bench_operator -- --upgrade $(ARGS)
 
-soak: build stock ## what takes minutes by its nature
+soak: packages build stock kubernetes ## what takes minutes by its nature: leases, kills, ten upgrades in a row (root)
 	ETCD_BIN=$(PRODUCT)/etcd cargo test --locked -p etcd-e2e --test soak
+	ETCD_BIN=$(PRODUCT)/etcd E2E_SECONDS=60 cargo test --locked -p etcd-e2e --test process s01_ -- --nocapture
+	E2E_UPGRADES=10 cargo test --locked -p etcd-e2e --test kubernetes o40_ -- --nocapture
 
 e2e: packages build stock kubernetes ## the operator on a whole Kubernetes (root)
 	cargo test --locked -p etcd-e2e --test kubernetes -- --test-threads=1 --nocapture
+	cargo test --locked -p etcd-e2e --test rights -- --nocapture
 
 crds: ## write crds/ and other generated files from the code
 	UPDATE=1 cargo test --locked -p etcd-operator --test generated

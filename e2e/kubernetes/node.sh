@@ -54,6 +54,10 @@ until ctr -a $SOCKET version > /dev/null 2>&1; do sleep 0.1; done
 for image in "$S"/images/*.tar; do
   ctr -a $SOCKET -n k8s.io images import --snapshotter "$SNAPSHOTTER" "$image" >> "$S/log/$NAME-images.log" 2>&1
 done
+# The same programs by a second name, for a member to be moved to.
+if [ -e "$S/images/tag" ]; then
+  ctr -a $SOCKET -n k8s.io images tag "localhost/etcd-core:$(cat "$S/images/tag")" localhost/etcd-core:next >> "$S/log/$NAME-images.log" 2>&1
+fi
 touch "$D/loaded" # load.sh imports what is newer
 
 # failCgroupV1: the kubelet starts on hosts that still have version 1.

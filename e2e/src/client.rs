@@ -139,6 +139,11 @@ impl Client {
         }
     }
 
+    /// A client over a connection made elsewhere.
+    pub fn over(channel: Channel) -> Client {
+        Client { channel }
+    }
+
     /// Key-value calls. Answers may be of any size.
     pub fn kv(&self) -> KvClient<Channel> {
         KvClient::new(self.channel.clone()).max_decoding_message_size(usize::MAX)

@@ -7,6 +7,7 @@
 
 #![allow(clippy::unwrap_used)] // a test ends where something fails
 
+mod change;
 mod chart;
 mod client;
 mod ephemeral;
@@ -17,5 +18,8 @@ mod nodes;
 mod operator;
 mod refused;
 mod scale;
+mod secrets;
+mod steady;
 mod stock;
+mod traffic;
 mod world;

@@ -30,8 +30,21 @@ pub(crate) struct World {
     pub(crate) tag: String,
 }
 
-/// Runs `test` in a namespace of that name, with the Kubernetes to itself.
+/// Runs `test` in a new namespace of that name, with the Kubernetes to itself. The namespace goes
+/// with it, unless the test fails.
 pub(crate) fn with<F: Future<Output = ()>>(namespace: &str, test: impl FnOnce(World) -> F + Send) {
+    run(namespace, false, test);
+}
+
+/// As [`with`], in a namespace that is made by the first of the tests that share it, and stays.
+pub(crate) fn with_kept<F: Future<Output = ()>>(
+    namespace: &str,
+    test: impl FnOnce(World) -> F + Send,
+) {
+    run(namespace, true, test);
+}
+
+fn run<F: Future<Output = ()>>(namespace: &str, keep: bool, test: impl FnOnce(World) -> F + Send) {
     // A test that failed has not broken the Kubernetes for the next one.
     let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
     let first = shared.is_none();
@@ -53,8 +66,14 @@ pub(crate) fn with<F: Future<Output = ()>>(namespace: &str, test: impl FnOnce(Wo
                     if first {
                         world.install(&[]).await;
                     }
-                    world.make_namespace().await;
+                    world.make_namespace(keep).await;
+                    let kubectl = world.kubectl.clone();
                     test(world).await;
+                    if !keep {
+                        // Its pods would take time from the next test; nobody waits for them.
+                        let gone = ["delete", "namespace", namespace, "--wait=false"];
+                        kubectl.run(&gone).await.unwrap();
+                    }
                 });
         };
         // The network is a thread's: this one enters it and ends with the test.
@@ -106,7 +125,11 @@ impl World {
         self.restrict(SYSTEM).await;
     }
 
-    async fn make_namespace(&self) {
+    async fn make_namespace(&self, keep: bool) {
+        let look = ["get", "namespace", &self.namespace];
+        if keep && self.kubectl.try_run(&look, "").await.unwrap().success {
+            return;
+        }
         let old = [
             "delete",
             "namespace",
