@@ -1,6 +1,6 @@
 //! Steady traffic that programs make: writes in sequence, watches, linearizable reads.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -19,10 +19,10 @@ use crate::watch::{self, Watch};
 
 /// Prefixes, each with its writers, a watcher and a reader.
 const PREFIXES: usize = 4;
-/// Keys of a prefix, each written in sequence.
-const KEYS: usize = 8;
-/// Pause between two writes of a key: in all about 100 writes a second.
-const WRITE_EVERY: Duration = Duration::from_millis(300);
+/// Keys of a prefix, each written in sequence. So many that those whose writes hang do not keep others from being written.
+const KEYS: usize = 256;
+/// Pause between two writes below a prefix: in all about 100 writes a second.
+const WRITE_EVERY: Duration = Duration::from_millis(40);
 /// Pause between two reads of a prefix.
 const READ_EVERY: Duration = Duration::from_millis(100);
 /// A stream on which nothing arrives for this long, though there are writes, is given up.
@@ -62,6 +62,8 @@ struct Shared {
 struct Prefix {
     /// The highest sequence number acknowledged, by key.
     highest: Vec<u64>,
+    /// The key of the latest acknowledgement.
+    latest: usize,
     /// Acknowledged writes: key and sequence number by revision.
     acked: BTreeMap<i64, (usize, u64)>,
     /// What the watcher saw, in the same form.
@@ -106,10 +108,10 @@ impl Traffic {
             .map(|session| tokio::spawn(async move { session.follow().await }))
             .collect();
         for place in 0..PREFIXES {
-            for key in 0..KEYS {
-                let work = write(shared.clone(), session(place + key), place, key);
-                writers.push(tokio::spawn(work));
-            }
+            let all: Vec<_> = (0..sessions.len())
+                .map(|number| session(place + number))
+                .collect();
+            writers.push(tokio::spawn(write_all(shared.clone(), all, place)));
             writers.push(tokio::spawn(read(
                 shared.clone(),
                 session(place + 1),
@@ -264,35 +266,60 @@ async fn wait_for(prefix: &Mutex<Prefix>, revision: i64) {
     drop(tokio::time::timeout(SEEN_WITHIN, seen).await);
 }
 
-async fn write(shared: Arc<Shared>, session: Arc<Session>, place: usize, key: usize) {
-    let name = shared.key(place, key);
-    let mut sequence = 0;
+/// Writes one key after the other below a prefix, each by another client, and waits for none.
+async fn write_all(shared: Arc<Shared>, sessions: Vec<Arc<Session>>, place: usize) {
+    let mut sequences = vec![0; KEYS];
+    let mut open: HashMap<usize, JoinHandle<()>> = HashMap::new();
+    let mut turn = 0;
     while !shared.stops() {
-        sequence += 1;
-        let value = sequence.to_string();
-        let answer = session
-            .call(&shared.troubles, |client| {
-                let request = put(&name, &value);
-                async move { client.put_with(request).await }
-            })
-            .await;
-        if let Some(answer) = answer {
-            shared.acks.lock().push(Instant::now());
-            let revision = answer.header.unwrap_or_default().revision;
-            let mut prefix = shared.prefixes[place].lock();
-            prefix.highest[key] = sequence;
-            prefix.acked.insert(revision, (key, sequence));
+        turn += 1;
+        open.retain(|_, write| !write.is_finished());
+        let key = turn % KEYS;
+        // The writes of a key are in sequence.
+        if !open.contains_key(&key) {
+            sequences[key] += 1;
+            let session = sessions[turn % sessions.len()].clone();
+            let write = write(shared.clone(), session, place, key, sequences[key]);
+            open.insert(key, tokio::spawn(write));
         }
         tokio::time::sleep(WRITE_EVERY).await;
+    }
+    for (_, write) in open {
+        write.await.expect("a write does not panic");
+    }
+}
+
+async fn write(
+    shared: Arc<Shared>,
+    session: Arc<Session>,
+    place: usize,
+    key: usize,
+    sequence: u64,
+) {
+    let name = shared.key(place, key);
+    let answer = session
+        .call(&shared.troubles, |client| {
+            let request = put(&name, sequence.to_string());
+            async move { client.put_with(request).await }
+        })
+        .await;
+    if let Some(answer) = answer {
+        shared.acks.lock().push(Instant::now());
+        let revision = answer.header.unwrap_or_default().revision;
+        let mut prefix = shared.prefixes[place].lock();
+        prefix.highest[key] = sequence;
+        prefix.latest = key;
+        prefix.acked.insert(revision, (key, sequence));
     }
 }
 
 async fn read(shared: Arc<Shared>, session: Arc<Session>, place: usize) {
-    let mut key = 0;
     while !shared.stops() {
-        key = (key + 1) % KEYS;
+        let (key, least) = {
+            let prefix = shared.prefixes[place].lock();
+            (prefix.latest, prefix.highest[prefix.latest])
+        };
         let name = shared.key(place, key);
-        let least = shared.prefixes[place].lock().highest[key];
         let answer = session
             .call(&shared.troubles, |client| {
                 let request = get(&name);
