@@ -13,6 +13,7 @@ mod client;
 mod ephemeral;
 mod late;
 mod life;
+mod lost;
 mod members;
 mod nodes;
 mod operator;
