@@ -61,6 +61,7 @@ fi
 touch "$D/loaded" # load.sh imports what is newer
 
 # failCgroupV1: the kubelet starts on hosts that still have version 1.
+# maxContainerRestartPeriod: tests kill the same container again and again, and need not wait minutes for it.
 # imageGCHighThresholdPercent: no registry could give an image back that a host with a full disk lets the kubelet collect.
 cat > "$D/kubelet.yaml" << C
 apiVersion: kubelet.config.k8s.io/v1beta1
@@ -76,6 +77,7 @@ clusterDomain: cluster.local
 authentication: {anonymous: {enabled: false}, webhook: {enabled: true}, x509: {clientCAFile: $S/pki/ca.crt}}
 authorization: {mode: Webhook}
 resolvConf: ""
+crashLoopBackOff: {maxContainerRestartPeriod: 2s}
 imageGCHighThresholdPercent: 100
 evictionHard: {imagefs.available: 1%, nodefs.available: 1%, memory.available: 100Mi}
 C

@@ -11,7 +11,8 @@ use kube::runtime::conditions;
 
 use crate::world::{SYSTEM, World, condition, with};
 
-fn is_ready(pod: &Pod) -> bool {
+/// Whether Kubernetes counts the pod as ready.
+pub(crate) fn is_ready(pod: &Pod) -> bool {
     pod.status
         .iter()
         .flat_map(|status| status.conditions.iter().flatten())
