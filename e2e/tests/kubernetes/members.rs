@@ -4,8 +4,10 @@ use etcd_e2e::{Client, eventually};
 use etcd_proto::etcdserverpb::Member;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt;
 use kube::api::Api;
 
+use crate::life::is_ready;
 use crate::world::{LIMIT, World, condition};
 
 impl World {
@@ -20,6 +22,15 @@ impl World {
         self.object_when(self.pods(), &name, what, |pod| pod.is_some_and(&wanted))
             .await
             .unwrap()
+    }
+
+    /// Waits until this pod's containers were started again, and are ready.
+    pub(crate) async fn restarted(&self, pod: &Pod) {
+        let before = restarts(pod);
+        self.object_when(self.pods(), &pod.name_any(), "was restarted", |now| {
+            now.is_some_and(|now| restarts(now) > before && is_ready(now))
+        })
+        .await;
     }
 
     /// The members as this pod of the cluster lists them.
@@ -56,6 +67,15 @@ impl World {
 /// A client of the member in this pod alone.
 pub(crate) fn client_of(pod: &Pod) -> Client {
     Client::new(&format!("http://{}:2379", address(pod).unwrap()))
+}
+
+/// How often the pod's containers were started again.
+fn restarts(pod: &Pod) -> i32 {
+    let statuses = pod
+        .status
+        .iter()
+        .flat_map(|status| status.container_statuses.iter().flatten());
+    statuses.map(|container| container.restart_count).sum()
 }
 
 /// The pod's address, once it has one.

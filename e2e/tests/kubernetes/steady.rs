@@ -132,20 +132,7 @@ fn the_leader_is_killed_and_clients_hardly_notice() {
             .kill_in_pod(&leader.uid().unwrap(), "etcd")
             .unwrap();
         assert_eq!(killed, 1, "its etcd was killed");
-        let name = leader.name_any();
-        world
-            .object_when(
-                world.pods(),
-                &name,
-                "its container was started again",
-                |pod| {
-                    let status = pod.and_then(|pod| pod.status.as_ref());
-                    status
-                        .and_then(|status| status.container_statuses.as_ref())
-                        .is_some_and(|all| all.iter().any(|one| one.restart_count > 0 && one.ready))
-                },
-            )
-            .await;
+        world.restarted(&leader).await;
         (world, traffic)
     });
     assert!(figures.longest_gap < ELECTION, "{figures}");
