@@ -92,12 +92,6 @@ fn bring_in(
             "{name} was added but has no volume to start from; rolls its admission back"
         ));
     }
-    let wanted = usize::try_from(cluster.spec.replicas).unwrap_or(0);
-    if roster.voters().count() >= wanted.max(1) {
-        return remove(format!(
-            "{wanted} members are wanted, and as many have a vote; rolls the admission of {name} back"
-        ));
-    }
     if learner.lost_data(roster.persistent) {
         return remove(format!(
             "{name} lost its disk before it could vote; a new member will take its place"
