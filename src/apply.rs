@@ -63,16 +63,17 @@ impl ApplyError {
         };
         // An object of that name and another UID: a conflict, or `metadata.uid` invalid.
         matches!(&**source, kube::Error::Api(status)
-            if status.is_not_found() || status.is_conflict()
-                || (status.is_invalid() && status.message.contains("metadata.uid")))
+            if status.is_not_found() || status.is_conflict() || names_uid(status))
     }
 
     /// Whether it is only a matter of looking again.
     pub fn is_transient(&self) -> bool {
         match self {
             ApplyError::NotYet(_) => true,
+            // The object is not the one that was looked at any more.
             ApplyError::Kube { source, .. } => {
-                matches!(&**source, kube::Error::Api(status) if status.is_conflict())
+                matches!(&**source, kube::Error::Api(status)
+                    if status.is_conflict() || names_uid(status))
             }
             ApplyError::NameTaken(_) | ApplyError::Etcd { .. } => false,
         }
@@ -85,6 +86,12 @@ fn kube_error(what: impl Into<String>) -> impl FnOnce(kube::Error) -> ApplyError
         what,
         source: Box::new(source),
     }
+}
+
+/// Whether a patch was refused because the object has another UID than it names: a
+/// UID cannot be changed, so that is what the API server takes it for.
+fn names_uid(status: &kube::core::Status) -> bool {
+    status.is_invalid() && status.message.contains("metadata.uid")
 }
 
 /// Writes to the API server and to members.

@@ -316,3 +316,6 @@ pub(super) fn toll(roster: &Roster<'_>) -> (bool, String) {
     }
     (lost, parts.join(". "))
 }
+
+#[cfg(test)]
+mod tests;

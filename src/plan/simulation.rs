@@ -270,7 +270,7 @@ impl Script {
             ..Faults::none()
         };
         // Under faults a story moves on after a while, settled or not.
-        let acts = self.acts.iter().map(|(_, act)| Some(*act));
+        let acts = self.acts.iter().map(|(_, act)| Some(*act)).chain([None]);
         for act in acts {
             let turns = 10 + play.world.faults.seed.below(50);
             for _ in 0..turns {
