@@ -239,7 +239,9 @@ async fn b168_versions_above_the_highest() {
 
 #[tokio::test]
 async fn b167_certificates_of_their_own_making() {
-    let server = Process::start_https(Options::single(), ["--auto-tls".to_owned()])
+    // There is nothing to verify a client with, whatever is asked for.
+    let flags = ["--auto-tls", "--client-cert-auth"].map(str::to_owned);
+    let server = Process::start_https(Options::single(), flags)
         .await
         .unwrap();
     let folder = server.data_dir().join("fixtures/client");

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use etcd_e2e::etcdctl::{self, Output};
+use etcd_e2e::http;
 use etcd_e2e::https;
 use etcd_e2e::ports::Port;
 use etcd_e2e::scratch::Scratch;
@@ -269,7 +270,8 @@ async fn x15_a_clients_certificate_is_no_members() {
 
 #[tokio::test]
 async fn peer_auto_tls_of_three() {
-    let flags = ["--peer-auto-tls".to_owned()];
+    // What can be verified of nobody is demanded of nobody.
+    let flags = ["--peer-auto-tls", "--peer-client-cert-auth"].map(str::to_owned);
     let cluster = secure_cluster(&[Target::from_env(); 3], flags, false).await;
     let endpoints: Vec<String> = cluster.iter().map(Process::client_url).collect();
     served(&Etcdctl::new(&endpoints).unwrap()).await;
@@ -277,6 +279,36 @@ async fn peer_auto_tls_of_three() {
     let answer = Secure::new(&[]).get(&url).await.unwrap();
     let path = cluster[0].data_dir().join("fixtures/peer/cert.pem");
     assert_eq!(answer.leaf, https::leaf(&path).unwrap());
+}
+
+#[tokio::test]
+async fn a_port_may_serve_both_kinds_of_clients() {
+    let ours = Authority::new("ours").unwrap();
+    let server = ours.issue(&Leaf::new("server")).unwrap();
+    let mut member = Process::prepare(Options::single()).unwrap();
+    let both = format!("{},{}", member.client_url(), member.https_client_url());
+    let options = member.options();
+    options.args.extend([
+        format!("--listen-client-urls={both}"),
+        format!("--advertise-client-urls={both}"),
+        flag("--trusted-ca-file", &ours.ca()),
+        "--host-whitelist=nobody.example".to_owned(),
+    ]);
+    options.args.extend(server.flags("--"));
+    member.spawn().unwrap();
+    member.ready().await.unwrap();
+    served(&Etcdctl::new(&[member.client_url()]).unwrap()).await;
+    served(&presenting(etcdctl(&member, &ours), &server)).await;
+    refused(&etcdctl(&member, &ours)).await;
+    // Names of hosts matter where there is no TLS.
+    let health = "health";
+    let plain = http::get(&format!("{}/{health}", member.client_url())).await;
+    assert_eq!(plain.unwrap().0, 421);
+    let secure = Secure::new(&[&ours]).with(&server);
+    let secure = secure
+        .get(&format!("{}/{health}", member.https_client_url()))
+        .await;
+    assert_eq!(secure.unwrap().status, 200);
 }
 
 #[tokio::test]

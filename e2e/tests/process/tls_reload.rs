@@ -2,9 +2,13 @@
 //! running server.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use etcd_e2e::ports::Port;
-use etcd_e2e::{Authority, Leaf, Options, Pair, Process, Secure, Target, eventually, https};
+use etcd_e2e::{
+    Authority, Cluster, Leaf, Options, Pair, Process, Secure, Target, eventually, https,
+};
+use etcd_proto::etcdserverpb::MemberUpdateRequest;
 
 use crate::tls_world::{
     WITHIN, etcdctl, flag, prepare_cluster, presenting, refused, served, start_cluster,
@@ -407,4 +411,54 @@ async fn s37_members_change_their_authority() {
     members[0]
         .logged("TLS files changed; new connections use them", WITHIN)
         .await;
+}
+
+/// As an operator does it: a member at a time, whose URL is changed while it is down.
+#[tokio::test]
+async fn tls_between_members_is_switched_on_and_off_one_by_one() {
+    let ours = Authority::new("ours").unwrap();
+    let pair = ours.issue(&Leaf::new("member")).unwrap();
+    let flags = [flag("--peer-trusted-ca-file", &ours.ca())];
+    let flags = flags.into_iter().chain(pair.flags("--peer-"));
+    let mut cluster = Cluster::start(3, Options::single().args(flags))
+        .await
+        .unwrap();
+    for secure in [true, false] {
+        for place in 0..3 {
+            let id = cluster.id(place).await.unwrap();
+            let member = &mut cluster.members[place];
+            member.stop(WITHIN).await.unwrap();
+            let url = match secure {
+                true => member.https_peer_url(),
+                false => member.peer_url(),
+            };
+            member.options().args.extend([
+                format!("--listen-peer-urls={url}"),
+                format!("--initial-advertise-peer-urls={url}"),
+            ]);
+            let other = cluster.members[(place + 1) % 3].client();
+            eventually(WITHIN, "a member's URL changed", async || {
+                let mut api = other.cluster();
+                let mut request = tonic::Request::new(MemberUpdateRequest {
+                    id,
+                    peer_ur_ls: vec![url.clone()],
+                });
+                request.set_timeout(Duration::from_secs(3));
+                api.member_update(request).await.map(drop)
+            })
+            .await;
+            let member = &mut cluster.members[place];
+            member.spawn().unwrap();
+            member.ready().await.unwrap();
+            let value = format!("{secure} {place}");
+            member.client().put("stage", &value).await.unwrap();
+            let found = other.get("stage").await.unwrap();
+            assert_eq!(found.kvs[0].value, value.as_bytes());
+        }
+        let scheme = if secure { "https://" } else { "http://" };
+        for member in cluster.members[0].client().members().await.unwrap() {
+            assert!(member.peer_ur_ls[0].starts_with(scheme), "{member:?}");
+        }
+    }
+    cluster.equal().await;
 }

@@ -12,6 +12,7 @@ use axum::response::{IntoResponse, Response};
 
 use super::answer::error;
 use crate::config::url::split_host_port;
+use crate::listen::ConnectionInfo;
 
 /// What is allowed. `*` allows everything, and so does an empty list of hosts.
 #[derive(Debug, Clone)]
@@ -20,7 +21,8 @@ pub struct Access {
     pub hosts: Arc<BTreeSet<String>>,
     /// Origins of pages.
     pub origins: Arc<BTreeSet<String>>,
-    /// Whether the listener has TLS.
+    /// Whether all connections of the listener have TLS. Where some have, each is
+    /// asked.
     pub secure: bool,
 }
 
@@ -50,7 +52,8 @@ pub(super) async fn control(
     if let Some(rewritten) = without_beta(request.uri()) {
         *request.uri_mut() = rewritten;
     }
-    if !access.secure {
+    let info = request.extensions().get::<ConnectionInfo>();
+    if !access.secure && !info.is_some_and(ConnectionInfo::is_secure) {
         let host = host_of(&request);
         if !access.allows_host(&host) {
             tracing::warn!(%host, "rejecting HTTP request to prevent DNS rebinding attacks");

@@ -25,6 +25,9 @@ const PAUSE: Duration = Duration::from_millis(50);
 pub struct Security {
     /// Certificate, versions, suites, protocols.
     pub tls: Arc<ServerTls>,
+    /// Whether connections without TLS are served as well: the two are told
+    /// apart by their first byte.
+    pub plain_too: bool,
     /// Whether a client's certificate must name its address.
     pub check_address: bool,
     /// For the log: client or peer.
@@ -119,12 +122,16 @@ pub(super) async fn accept<F, R>(
                 continue;
             }
         };
-        let (security, serve, limit) = (security.clone(), serve.clone(), limits.patience.handshake);
+        let (security, serve, patience) = (security.clone(), serve.clone(), limits.patience);
         limits.tasks.spawn(async move {
             let _permit: OwnedSemaphorePermit = permit;
             match security {
                 None => serve(Stream::Plain(raw), ConnectionInfo::plain(remote, address)).await,
+                Some(security) if security.plain_too && !begins_tls(&raw, patience).await => {
+                    serve(Stream::Plain(raw), ConnectionInfo::plain(remote, address)).await;
+                }
                 Some(security) => {
+                    let limit = patience.handshake;
                     if let Some((stream, info)) =
                         handshake(raw, remote, address, &security, limit).await
                     {
@@ -134,6 +141,18 @@ pub(super) async fn accept<F, R>(
             }
         });
     }
+}
+
+/// Whether the other end begins with a TLS record. Who says nothing in time is
+/// served plainly, and so told by what is said, or not, after that.
+async fn begins_tls(raw: &Raw, patience: Patience) -> bool {
+    const HANDSHAKE: u8 = 22;
+    let mut first = [0];
+    let Raw::Tcp(stream) = raw else {
+        return true;
+    };
+    let peeked = tokio::time::timeout(patience.preface, stream.peek(&mut first)).await;
+    matches!(peeked, Ok(Ok(1))) && first[0] == HANDSHAKE
 }
 
 /// Errors that concern one connection and no other.

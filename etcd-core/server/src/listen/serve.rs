@@ -55,7 +55,9 @@ pub struct ClientService<G> {
     pub max_concurrent_streams: u32,
     /// Pings of idle connections: pause, and wait for the answer.
     pub keepalive: Option<(Duration, Duration)>,
-    /// How often clients may ping; none is as often as they like.
+    /// How often clients may ping; none is as often as they like. As in etcd it is
+    /// not looked at where gRPC and HTTP share a connection over TLS: there Go's
+    /// HTTP server serves, which counts no pings.
     pub pings: Option<PingPolicy>,
     /// Unary calls that take longer are logged.
     pub slow_request: Duration,
@@ -108,7 +110,8 @@ pub async fn serve_client<G>(
         let (builder, service, stop) = (builder.clone(), service.clone(), stop.clone());
         async move {
             let remote = info.clone();
-            let wire = Wire::new(stream, info.clone(), service.pings);
+            let shared = info.is_secure() && service.http.is_some();
+            let wire = Wire::new(stream, info.clone(), service.pings.filter(|_| !shared));
             let handler = hyper::service::service_fn(move |request| handle(&service, &info, request));
             let connection = builder.serve_connection(TokioIo::new(wire), handler);
             let mut connection = std::pin::pin!(connection);

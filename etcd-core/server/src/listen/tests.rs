@@ -71,6 +71,7 @@ fn serve_with(
         tls: Arc::new(
             ServerTls::new(Material::new(info.clone()), &[b"h2", b"http/1.1"]).expect("TLS"),
         ),
+        plain_too: false,
         check_address: false,
         endpoint: "client",
     });

@@ -168,18 +168,23 @@ impl Listeners {
                 (false, _) => "http",
             };
             let address = bound.listener.address();
-            let secure = bound.security.is_some();
-            match secure {
-                true => tracing::info!(traffic, %address, "serving client traffic securely"),
-                false => tracing::info!(
+            let plain = bound
+                .security
+                .as_ref()
+                .is_none_or(|security| security.plain_too);
+            if bound.security.is_some() {
+                tracing::info!(traffic, %address, "serving client traffic securely");
+            }
+            if plain {
+                tracing::info!(
                     traffic, %address,
                     "serving client traffic insecurely; this is strongly discouraged!"
-                ),
+                );
             }
             let access = Access {
                 hosts: hosts.clone(),
                 origins: origins.clone(),
-                secure,
+                secure: !plain,
             };
             let service = ClientService {
                 grpc: with_grpc.then(|| CallLimitsLayer.layer(grpc.clone())),
@@ -187,10 +192,7 @@ impl Listeners {
                 metrics: metrics.clone(),
                 max_concurrent_streams: config.max_concurrent_streams,
                 keepalive: config.grpc_keepalive,
-                // As in etcd, where a port that gRPC and HTTP share over TLS is
-                // served by Go's HTTP server, which counts no pings.
-                pings: (with_grpc && !(secure && with_http))
-                    .then(|| PingPolicy::new(config.grpc_keepalive_min_time)),
+                pings: with_grpc.then(|| PingPolicy::new(config.grpc_keepalive_min_time)),
                 slow_request: config.warning_unary_request_duration,
             };
             let limits = self.client_limits.clone();
@@ -263,9 +265,24 @@ fn all(
     tls: (&TlsInfo, &Arc<Material>),
     side: Side,
 ) -> Result<Vec<Bound>, ListenError> {
-    let mut bound = Vec::with_capacity(urls.len());
+    let mut bound: Vec<Bound> = Vec::with_capacity(urls.len());
     for url in urls {
         let security = security(url, tls, side)?;
+        // One port for both, as while TLS is switched on for clients.
+        let counterpart = bound.iter_mut().find(|other| {
+            side == Side::Client
+                && !url.scheme.is_unix()
+                && other.url.address() == url.address()
+                && other.security.is_some() != security.is_some()
+        });
+        if let Some(other) = counterpart {
+            let shared = other.security.take().or(security);
+            other.security = shared.map(|security| Security {
+                plain_too: true,
+                ..security
+            });
+            continue;
+        }
         bound.push(Bound {
             listener: bind(url, config.socket)?,
             url: url.clone(),
@@ -306,6 +323,7 @@ fn security(
     };
     Ok(Some(Security {
         tls: Arc::new(ServerTls::new(material.clone(), protocols)?),
+        plain_too: false,
         check_address: side != Side::Client && !info.skip_client_san_verify,
         endpoint: kind,
     }))

@@ -61,7 +61,55 @@ pub fn provide(
     info.client_cert_file = info.cert_file.clone();
     info.client_key_file = info.key_file.clone();
     info.self_signed = true;
+    forget_demands(info);
     Ok(())
+}
+
+/// Whoever makes a certificate himself has no CA in common with the other side,
+/// so nothing can be demanded of its certificates. etcd forgets these flags
+/// without a word.
+fn forget_demands(info: &mut TlsInfo) {
+    let flag = |client, peer| info.side.flag(client, peer);
+    let given = [
+        (
+            info.client_cert_auth,
+            flag("--client-cert-auth", "--peer-client-cert-auth"),
+        ),
+        (
+            !info.trusted_ca_file.is_empty(),
+            flag("--trusted-ca-file", "--peer-trusted-ca-file"),
+        ),
+        (
+            !info.crl_file.is_empty(),
+            flag("--client-crl-file", "--peer-crl-file"),
+        ),
+        (
+            !info.allowed_cns.is_empty(),
+            flag("allowed-cn", "--peer-cert-allowed-cn"),
+        ),
+        (
+            !info.allowed_hostnames.is_empty(),
+            flag(
+                "--client-cert-allowed-hostname",
+                "--peer-cert-allowed-hostname",
+            ),
+        ),
+    ];
+    let ignored: Vec<&str> = given
+        .iter()
+        .filter_map(|(given, flag)| given.then_some(*flag))
+        .collect();
+    if !ignored.is_empty() {
+        tracing::warn!(
+            flags = ?crate::log::json(&ignored),
+            "ignoring flags about the other side's certificates: auto TLS verifies none"
+        );
+    }
+    info.client_cert_auth = false;
+    info.trusted_ca_file.clear();
+    info.crl_file.clear();
+    info.allowed_cns.clear();
+    info.allowed_hostnames.clear();
 }
 
 fn generate(hosts: &[&str], years: u64) -> Result<(String, String), TlsError> {
