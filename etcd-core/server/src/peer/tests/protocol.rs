@@ -74,7 +74,8 @@ async fn members_of_another_cluster_or_age_are_refused() {
             (StatusCode::PRECONDITION_FAILED, "cluster ID mismatch\n")
         );
         assert_eq!(headers[CLUSTER_ID], "cafe");
-        let changes: [Box<dyn FnOnce(&mut HeaderMap)>; 5] = [
+        type Change = Box<dyn FnOnce(&mut HeaderMap)>;
+        let changes: [Change; 5] = [
             Box::new(set(SERVER_VERSION, "2.3.0")),
             Box::new(set(SERVER_VERSION, "new")),
             Box::new(set(MIN_CLUSTER_VERSION, "3.8.0")),
