@@ -28,6 +28,12 @@ use super::{Context, ReconcileOutcome, streams::Guarded};
 /// A reconcile that takes longer is cut off; every step is safe to be.
 const TIME_LIMIT: Duration = Duration::from_secs(60);
 
+/// A cluster that has been as specified for this long is looked at less often: its
+/// watches tell of what happens to its pods, and what happens in them the kubelet sees.
+const STEADY: Duration = Duration::from_secs(120);
+/// How long until the next look at such a cluster.
+const STEADY_WAIT: Duration = Duration::from_secs(60);
+
 /// What one controller's reconciles share.
 pub(super) struct Worker {
     pub(super) context: Arc<Context>,
@@ -146,8 +152,12 @@ impl Worker {
             namespace: cached.namespace().unwrap_or_default(),
             name: cached.name_any(),
             outcome: ReconcileOutcome::Working,
+            steady: false,
         };
         match turn(&mut around, cached, &self.context.settings).await? {
+            Turn::Again(after) if around.steady => {
+                Ok((Some(after.max(STEADY_WAIT)), around.outcome))
+            }
             Turn::Again(after) => Ok((Some(after), around.outcome)),
             Turn::Gone => {
                 self.context.forget(&around.namespace, &around.name);
@@ -204,6 +214,8 @@ struct Around<'a> {
     name: String,
     /// What the status says that is about to be written.
     outcome: ReconcileOutcome,
+    /// Whether it has said so for a while.
+    steady: bool,
 }
 
 impl Surroundings for Around<'_> {
@@ -252,6 +264,7 @@ impl Surroundings for Around<'_> {
         let (namespace, name) = (&self.namespace, &self.name);
         if is(after, ConditionType::Ready) {
             self.outcome = ReconcileOutcome::Settled;
+            self.steady = is_steady(after, Timestamp::now());
         }
         let metrics = &self.worker.context.metrics;
         if let Some(before) = metrics.cluster(namespace, cluster, after, Timestamp::now()) {
@@ -336,6 +349,14 @@ impl Surroundings for Around<'_> {
     }
 }
 
+/// Whether nothing has turned for a while.
+fn is_steady(status: &EtcdClusterStatus, now: Timestamp) -> bool {
+    let latest = status.conditions.iter().map(|c| c.last_transition_time.0);
+    latest
+        .max()
+        .is_some_and(|turned| now.as_second() - turned.as_second() >= STEADY.as_secs() as i64)
+}
+
 impl Context {
     /// A cluster is no more: nothing is kept for it.
     pub(super) fn forget(&self, namespace: &str, name: &str) {
@@ -371,5 +392,25 @@ mod tests {
         assert_eq!(spread(wait, at(399_000)), Duration::from_millis(119_900));
         let short = Duration::from_secs(2);
         assert_eq!(spread(short, at(399_000)), short);
+    }
+
+    #[test]
+    fn a_cluster_is_steady_when_no_condition_has_turned_for_a_while() {
+        let status: EtcdClusterStatus = serde_json::from_value(serde_json::json!({
+            "conditions": [
+                {"type": "Ready", "status": "True", "reason": "AsSpecified", "message": "",
+                 "lastTransitionTime": "2026-01-01T00:00:00Z"},
+                {"type": "Paused", "status": "False", "reason": "NotPaused", "message": "",
+                 "lastTransitionTime": "2026-01-01T00:01:00Z"}
+            ]
+        }))
+        .unwrap();
+        let at = |text: &str| text.parse::<Timestamp>().unwrap();
+        assert!(!is_steady(&status, at("2026-01-01T00:02:30Z")));
+        assert!(is_steady(&status, at("2026-01-01T00:03:00Z")));
+        assert!(!is_steady(
+            &EtcdClusterStatus::default(),
+            at("2026-01-01T00:03:00Z")
+        ));
     }
 }

@@ -5,7 +5,7 @@ use tracing::debug;
 
 use crate::admission::Report;
 
-use super::{EtcdSeen, Observed, Probe};
+use super::{EtcdSeen, Observed, Probe, Source};
 
 enum Answer {
     Admission(Report),
@@ -15,35 +15,28 @@ enum Answer {
 
 /// Fills in what the members say: reports of those that wait, facts of those that
 /// run, and etcd's member list if a quorum answers.
-pub(super) async fn ask(probe: &Probe, observed: &mut Observed) {
-    let addresses: Vec<(String, String)> = observed
+///
+/// A look by the caches takes the kubelet's word that a pod is ready, which it asked
+/// of the same `/readyz` seconds ago; whether etcd answers and whom it follows is asked
+/// here in any case. Before anything is done, all is asked.
+pub(super) async fn ask(probe: &Probe, observed: &mut Observed, source: Source) {
+    let addresses: Vec<(String, String, bool)> = observed
         .members
         .iter()
         .filter_map(|(name, objects)| {
             let pod = objects.pod.as_ref().filter(|pod| !pod.deleting)?;
-            Some((name.clone(), pod.ip.clone()?))
+            let ready = pod.ready && source == Source::Cache;
+            Some((name.clone(), pod.ip.clone()?, ready))
         })
         .collect();
-    let answers = join_all(addresses.iter().map(|(name, ip)| async move {
-        match probe.report(ip).await {
-            Ok(Some(report)) => Answer::Admission(report),
-            // No admission there: etcd's own listener answered, or nothing did.
-            Ok(None) => match probe.status(ip).await {
-                Ok(seen) => Answer::Etcd(seen),
-                Err(error) => {
-                    debug!(member = name, %error, "etcd does not answer");
-                    Answer::Nothing
-                }
-            },
-            Err(error) => {
-                debug!(member = name, %error, "the pod does not answer");
-                Answer::Nothing
-            }
-        }
-    }))
+    let answers = join_all(
+        addresses
+            .iter()
+            .map(|(name, ip, ready)| one(probe, name, ip, *ready)),
+    )
     .await;
     let mut serving = Vec::new();
-    for ((name, ip), answer) in addresses.into_iter().zip(answers) {
+    for ((name, ip, _), answer) in addresses.into_iter().zip(answers) {
         let Some(pod) = observed
             .members
             .get_mut(&name)
@@ -70,6 +63,28 @@ pub(super) async fn ask(probe: &Probe, observed: &mut Observed) {
                 return;
             }
             Err(error) => debug!(ip, %error, "no member list"),
+        }
+    }
+}
+
+/// What the pod of one member says.
+async fn one(probe: &Probe, name: &str, ip: &str, ready: bool) -> Answer {
+    if ready && let Ok(seen) = probe.status(ip, true).await {
+        return Answer::Etcd(seen);
+    }
+    match probe.report(ip).await {
+        Ok(Some(report)) => Answer::Admission(report),
+        // No admission there: etcd's own listener answered, or nothing did.
+        Ok(None) => match probe.status(ip, false).await {
+            Ok(seen) => Answer::Etcd(seen),
+            Err(error) => {
+                debug!(member = name, %error, "etcd does not answer");
+                Answer::Nothing
+            }
+        },
+        Err(error) => {
+            debug!(member = name, %error, "the pod does not answer");
+            Answer::Nothing
         }
     }
 }

@@ -189,7 +189,7 @@ impl Observer {
         source: Source,
     ) -> Result<Observed, ObserveError> {
         let mut observed = self.caches.read(cluster, source).await?;
-        members::ask(&self.probe, &mut observed).await;
+        members::ask(&self.probe, &mut observed, source).await;
         Ok(observed)
     }
 

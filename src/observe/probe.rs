@@ -83,8 +83,9 @@ impl Probe {
         }
     }
 
-    /// What the etcd at `ip` says of itself, its own health check included.
-    pub async fn status(&self, ip: &str) -> Result<EtcdSeen, ProbeError> {
+    /// What the etcd at `ip` says of itself; its own health check too, unless it is
+    /// known to be `ready`.
+    pub async fn status(&self, ip: &str, ready: bool) -> Result<EtcdSeen, ProbeError> {
         let channel = self.channel(ip).await?;
         let response: StatusResponse = MaintenanceClient::new(channel)
             .status(StatusRequest {})
@@ -96,7 +97,7 @@ impl Probe {
         } else {
             "/readyz"
         };
-        let (health, _) = self.get(ip, path).await?;
+        let healthy = ready || self.get(ip, path).await?.0 == StatusCode::OK;
         Ok(EtcdSeen {
             member_id: header.member_id,
             cluster_id: header.cluster_id,
@@ -106,7 +107,7 @@ impl Probe {
             raft_term: response.raft_term,
             raft_index: response.raft_index,
             raft_applied: response.raft_applied_index,
-            serving: health == StatusCode::OK && response.leader != 0,
+            serving: healthy && response.leader != 0,
             errors: response.errors,
         })
     }

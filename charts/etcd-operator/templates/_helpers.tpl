@@ -61,3 +61,34 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | quote }}
   resources: [events]
   verbs: [create, patch]
 {{- end -}}
+
+{{/* The fields listed are harmless: config/policy/policy.yaml and a test know the same list. Any other, also one that a later version brings, needs the right. */}}
+{{- define "etcd-operator.podTemplatePolicy" -}}
+failurePolicy: Fail
+matchConstraints:
+  resourceRules:
+    - apiGroups: [etcd-core.io]
+      apiVersions: ["*"]
+      operations: [CREATE, UPDATE]
+      resources: [etcdclusters]
+matchConditions:
+  # An edit that leaves it alone asks for nothing new.
+  - name: pod-template-changes
+    expression: >-
+      has(object.spec.podTemplate) && has(object.spec.podTemplate.spec) &&
+      !(request.operation == "UPDATE" && has(oldObject.spec.podTemplate) && has(oldObject.spec.podTemplate.spec) &&
+      oldObject.spec.podTemplate.spec == object.spec.podTemplate.spec)
+variables:
+  - name: powers
+    expression: >-
+      object.spec.podTemplate.spec.filter(field, !(field in ["affinity", "nodeSelector", "priorityClassName",
+      "resources", "schedulerName", "terminationGracePeriodSeconds", "tolerations", "topologySpreadConstraints"]))
+validations:
+  - expression: >-
+      variables.powers.size() == 0 ||
+      authorizer.group("").resource("pods").namespace(request.namespace).check("create").allowed()
+    reason: Forbidden
+    messageExpression: >-
+      "spec.podTemplate.spec." + variables.powers[0] + " may be set by those who may create pods in the namespace " +
+      request.namespace + "; " + request.userInfo.username + " may not"
+{{- end -}}

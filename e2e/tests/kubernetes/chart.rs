@@ -115,3 +115,152 @@ fn x08_the_kustomize_base_grants_what_the_operator_needs_and_no_more() {
     let text = String::from_utf8(rendered.stdout).unwrap();
     same(&granted(&text), &needed(&places));
 }
+
+/// What `helm template` makes of the chart with these values.
+fn rendered(places: &Places, set: &[&str]) -> Vec<Value> {
+    let mut helm = Command::new(places.bin.join("helm"));
+    helm.args(["template", "etcd-operator", "--kube-version=1.36.0"])
+        .arg(places.repository.join("charts/etcd-operator"));
+    for value in set {
+        helm.args(["--set", value]);
+    }
+    documents(helm)
+}
+
+fn documents(mut command: Command) -> Vec<Value> {
+    let output = command.output().unwrap();
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    String::from_utf8(output.stdout)
+        .unwrap()
+        .split("\n---")
+        .map(|document| serde_saphyr::from_str(document).unwrap_or(Value::Null))
+        .filter(|object| object["kind"].is_string())
+        .collect()
+}
+
+fn of_kind<'a>(objects: &'a [Value], kind: &str) -> Vec<&'a Value> {
+    objects
+        .iter()
+        .filter(|object| object["kind"] == kind)
+        .collect()
+}
+
+/// Fields of podTemplate.spec that place a pod or size it, and lend no power.
+const HARMLESS: [&str; 8] = [
+    "affinity",
+    "nodeSelector",
+    "priorityClassName",
+    "resources",
+    "schedulerName",
+    "terminationGracePeriodSeconds",
+    "tolerations",
+    "topologySpreadConstraints",
+];
+
+#[test]
+fn x06_chart_and_kustomize_guard_the_same_fields() {
+    let places = Places::find().unwrap();
+    let chart = rendered(&places, &[]);
+    let mut kustomize = Command::new(places.bin.join("kubectl"));
+    kustomize
+        .arg("kustomize")
+        .arg(places.repository.join("config/default"));
+    let base = documents(kustomize);
+    let policies = [&chart, &base].map(|objects| {
+        let bindings = of_kind(objects, "ValidatingAdmissionPolicyBinding");
+        assert_eq!(bindings.len(), 1);
+        let spec = &bindings[0]["spec"];
+        assert_eq!(spec["validationActions"], serde_json::json!(["Deny"]));
+        assert!(spec["matchResources"].is_null(), "{spec}");
+        let policies = of_kind(objects, "ValidatingAdmissionPolicy");
+        assert_eq!(policies.len(), 1);
+        let metadata = &policies[0]["metadata"];
+        assert!(metadata["namespace"].is_null(), "it has none: {metadata}");
+        assert_eq!(spec["policyName"], metadata["name"]);
+        policies[0]["spec"].clone()
+    });
+    assert_eq!(policies[0], policies[1]);
+    assert_eq!(policies[0]["failurePolicy"], "Fail");
+    let powers = policies[0]["variables"][0]["expression"].as_str().unwrap();
+    let named: Vec<&str> = powers.split('"').skip(1).step_by(2).collect();
+    assert_eq!(named, HARMLESS);
+}
+
+#[test]
+fn x06_the_harmless_fields_are_fields_of_the_crd() {
+    let places = Places::find().unwrap();
+    let crd = places.repository.join("crds/etcdclusters.yaml");
+    let crd: Value = serde_saphyr::from_str(&std::fs::read_to_string(crd).unwrap()).unwrap();
+    let fields = crd
+        .pointer("/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/podTemplate/properties/spec/properties")
+        .and_then(Value::as_object)
+        .unwrap();
+    for field in HARMLESS {
+        assert!(fields.contains_key(field), "{field} is no field");
+    }
+    // Whoever adds a field decides: one that lends power needs nothing here but its name.
+    let powers: Vec<&str> = fields
+        .keys()
+        .map(String::as_str)
+        .filter(|field| !HARMLESS.contains(field))
+        .collect();
+    let known = [
+        "containers",
+        "initContainers",
+        "serviceAccountName",
+        "sidecars",
+        "volumeMounts",
+        "volumes",
+    ];
+    for field in powers {
+        assert!(known.contains(&field), "is {field} harmless?");
+    }
+}
+
+#[test]
+fn x06_the_policy_can_be_switched_off_and_keeps_to_watched_namespaces() {
+    let places = Places::find().unwrap();
+    let off = rendered(&places, &["podTemplatePolicy.enabled=false"]);
+    assert!(of_kind(&off, "ValidatingAdmissionPolicy").is_empty());
+    let some = rendered(&places, &["watchNamespaces={a,b}"]);
+    let binding = of_kind(&some, "ValidatingAdmissionPolicyBinding")[0];
+    let names = &binding["spec"]["matchResources"]["namespaceSelector"]["matchExpressions"][0];
+    assert_eq!(names["values"], serde_json::json!(["a", "b"]));
+}
+
+#[test]
+fn what_the_chart_offers_is_off_until_it_is_asked_for() {
+    let places = Places::find().unwrap();
+    let kinds = [
+        "NetworkPolicy",
+        "PodDisruptionBudget",
+        "ServiceMonitor",
+        "PodMonitor",
+        "PrometheusRule",
+    ];
+    let plain = rendered(&places, &[]);
+    let all = rendered(
+        &places,
+        &[
+            "networkPolicy.enabled=true",
+            "networkPolicy.members.namespaces={a}",
+            "podDisruptionBudget.enabled=true",
+            "metrics.serviceMonitor.enabled=true",
+            "metrics.podMonitor.enabled=true",
+            "metrics.prometheusRule.enabled=true",
+        ],
+    );
+    for kind in kinds {
+        assert!(of_kind(&plain, kind).is_empty(), "{kind}");
+        assert!(!of_kind(&all, kind).is_empty(), "{kind}");
+    }
+    let rules = &of_kind(&all, "PrometheusRule")[0]["spec"]["groups"][0]["rules"];
+    for rule in rules.as_array().unwrap() {
+        let expression = rule["expr"].as_str().unwrap();
+        assert!(expression.contains("etcd_operator_"), "{rule}");
+    }
+}

@@ -17,6 +17,8 @@ mod lost;
 mod members;
 mod nodes;
 mod operator;
+mod plugin;
+mod policy;
 mod refused;
 mod scale;
 mod secrets;

@@ -131,6 +131,7 @@ async fn bench(kubernetes: &Kubernetes, arguments: &Arguments) -> Result<Vec<Str
     fleet.grow(burst, arguments.clusters, &spec, limit).await?;
     println!("{} clusters are Ready", arguments.clusters);
     settled(operator.pid(), limit).await?;
+    steady(operator.pid(), arguments.clusters, limit).await?;
     let missed = healthy(operator.pid(), arguments).await?;
     if arguments.upgrade {
         upgrade(&fleet, operator, start, arguments.clusters, limit).await?;
@@ -180,6 +181,24 @@ async fn settled(pid: u32, limit: Duration) -> Result<()> {
     tokio::time::timeout(limit, quiet)
         .await
         .context("the operator goes on writing")?
+}
+
+/// Waits until the clusters are looked at as rarely as healthy ones are.
+async fn steady(pid: u32, clusters: usize, limit: Duration) -> Result<()> {
+    let rare = async {
+        loop {
+            let before = Look::at(pid).await?;
+            tokio::time::sleep(Duration::from_secs(15)).await;
+            let looks = Look::at(pid).await?.since(&before).reconciles;
+            // Every 15 seconds before, once a minute then.
+            if looks < 0.5 * clusters as f64 {
+                return Ok(());
+            }
+        }
+    };
+    tokio::time::timeout(limit, rare)
+        .await
+        .context("healthy clusters are looked at all the time")?
 }
 
 /// What healthy clusters cost; which aims are missed.

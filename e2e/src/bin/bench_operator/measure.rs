@@ -87,15 +87,14 @@ impl Usage {
         let writes = self.requests.iter().filter(|((verb, resource), _)| {
             !matches!(verb.as_str(), "get" | "list" | "watch") && resource != "leases"
         });
-        writes.map(|(_, count)| count).sum()
+        writes.fold(0.0, |sum, (_, count)| sum + count)
     }
 
     /// All requests, beside those for the operator's own Lease.
     pub(crate) fn all(&self) -> f64 {
         let all = self.requests.iter();
         all.filter(|((_, resource), _)| resource != "leases")
-            .map(|(_, count)| count)
-            .sum()
+            .fold(0.0, |sum, (_, count)| sum + count)
     }
 }
 

@@ -1,0 +1,136 @@
+//! `kubectl etcd`, as a person runs it.
+
+use etcd_e2e::eventually;
+use etcd_e2e::kubernetes::{Places, Tool};
+use serde_json::Value;
+
+use crate::world::{LIMIT, World, with};
+
+/// kubectl that finds the plugin and stock etcdctl.
+fn kubectl(world: &World) -> Tool {
+    let places = Places::find().unwrap();
+    let rest = std::env::var_os("PATH").unwrap_or_default();
+    let folders = [places.product, places.stock, places.bin].into_iter();
+    let path = std::env::join_paths(folders.chain(std::env::split_paths(&rest))).unwrap();
+    world.kubectl.clone().env("PATH", path)
+}
+
+impl World {
+    /// `kubectl etcd ARGS` in the test's namespace; it must succeed. What it printed.
+    async fn etcd(&self, args: &[&str]) -> String {
+        let here = [&["etcd", "--namespace", self.namespace.as_str()], args].concat();
+        kubectl(self).run(&here).await.unwrap()
+    }
+
+    async fn view(&self, cluster: &str) -> Value {
+        let text = self.etcd(&["status", cluster, "-o", "json"]).await;
+        serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"))
+    }
+}
+
+#[test]
+fn kubectl_etcd_shows_and_steers_a_cluster() {
+    with("plugin", async |world| {
+        world.apply_sample("three.yaml").await;
+        world.ready("three", 3).await;
+
+        let text = world.etcd(&["status", "three"]).await;
+        for words in [
+            "Running, 3 of 3 members ready",
+            "Leader",
+            "nothing to do",
+            "AsSpecified",
+        ] {
+            assert!(text.contains(words), "no {words:?} in\n{text}");
+        }
+        let view = world.view("three").await;
+        assert_eq!(view["advice"], serde_json::json!([]), "{view}");
+        for member in view["members"].as_array().unwrap() {
+            assert!(member["asked"]["raftIndex"].as_u64() > Some(0), "{member}");
+            assert!(
+                member["asked"]["dbSizeBytes"].as_i64() > Some(0),
+                "{member}"
+            );
+        }
+        let list = world.etcd(&["status"]).await;
+        assert!(
+            list.lines().any(|line| line.starts_with("three  3/3")),
+            "{list}"
+        );
+
+        let from = view["leader"].as_str().unwrap().to_owned();
+        let said = world.etcd(&["move-leader", "three"]).await;
+        let to = said.trim().rsplit(' ').next().unwrap().to_owned();
+        assert_eq!(said.trim(), format!("leadership moved from {from} to {to}"));
+        assert_ne!(from, to);
+        let leads = async || {
+            world.view("three").await["leader"]
+                .as_str()
+                .map(str::to_owned)
+        };
+        eventually(LIMIT, "the other leads", async || match leads().await {
+            Some(leader) if leader == to => Ok(()),
+            other => Err(other),
+        })
+        .await;
+        let said = world.etcd(&["move-leader", "three", &to]).await;
+        assert_eq!(said.trim(), format!("{to} leads already"));
+
+        world
+            .etcd(&["ctl", "three", "--", "put", "greeting", "hello"])
+            .await;
+        let read = world
+            .etcd(&[
+                "ctl",
+                "three",
+                "--",
+                "get",
+                "greeting",
+                "--print-value-only",
+            ])
+            .await;
+        assert_eq!(read.trim(), "hello");
+
+        world.etcd(&["pause", "three"]).await;
+        world
+            .cluster_when("three", "paused", |status| {
+                crate::world::condition(status, "Paused") == "True"
+            })
+            .await;
+        let plan = world.etcd(&["plan", "three"]).await;
+        assert!(plan.contains("held back by Paused"), "{plan}");
+        world.etcd(&["resume", "three"]).await;
+        world.ready("three", 3).await;
+
+        world.etcd(&["restart", "three"]).await;
+        let asked = world.clusters().get("three").await.unwrap();
+        let annotations = asked.metadata.annotations.unwrap_or_default();
+        assert!(
+            annotations.contains_key("etcd-core.io/restarted-at"),
+            "{annotations:?}"
+        );
+    });
+}
+
+#[test]
+fn kubectl_etcd_says_what_is_wrong() {
+    with("plugin-errors", async |world| {
+        let tool = kubectl(&world);
+        let here = ["--namespace", world.namespace.as_str()];
+        let cases = [
+            (&["status", "nosuch"][..], "no EtcdCluster \"nosuch\""),
+            (&["status", "x", "--context", "nowhere"], "nowhere"),
+            (
+                &["plan", "x", "-A"],
+                "--all-namespaces goes with no cluster",
+            ),
+        ];
+        for (args, words) in cases {
+            let here: &[&str] = if args.contains(&"-A") { &[] } else { &here };
+            let args = [&["etcd"][..], args, here].concat();
+            let output = tool.try_run(&args, "").await.unwrap();
+            assert!(!output.success, "{args:?}: {}", output.stdout);
+            assert!(output.stderr.contains(words), "{args:?}: {}", output.stderr);
+        }
+    });
+}
