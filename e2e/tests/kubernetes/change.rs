@@ -88,8 +88,11 @@ fn o14_one_grows_to_five_and_shrinks_back_while_clients_work() {
         let traffic = world.traffic("one").await;
         for members in [3, 5, 3, 1] {
             world.change("one", json!({"replicas": members})).await;
-            let status = world.ready("one", members).await;
+            let status = world.ready("one", members as i64).await;
             assert_eq!(status["clusterID"], id);
+            let leader = world.leader_of("one").await;
+            let listed = world.members_by(&leader).await;
+            assert_eq!(listed.len(), members, "{listed:?}");
         }
         let figures = world.finish(traffic, "1→3→5→3→1").await;
         assert!(figures.longest_gap < ELECTION, "{figures}");

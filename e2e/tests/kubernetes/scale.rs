@@ -1,33 +1,6 @@
-//! Growing, shrinking, sleeping.
+//! Sleeping. Growing and shrinking are in `change`, with clients at work.
 
 use crate::world::with;
-
-#[test]
-fn o14_one_grows_to_three_and_shrinks_back() {
-    with("o14", async |world| {
-        world.apply_sample("one.yaml").await;
-        let status = world.ready("one", 1).await;
-        let id = status["clusterID"].clone();
-        world.put("one", "before", "1").await;
-
-        world
-            .kubectl(&["scale", "etcdcluster/one", "--replicas=3"])
-            .await;
-        let status = world.ready("one", 3).await;
-        assert_eq!(status["clusterID"], id);
-        world.every_pod_reads("one", "before", "1").await;
-        world.put("one", "between", "2").await;
-
-        world
-            .kubectl(&["scale", "etcdcluster/one", "--replicas=1"])
-            .await;
-        let status = world.ready("one", 1).await;
-        assert_eq!(status["clusterID"], id);
-        world.every_pod_reads("one", "before", "1").await;
-        world.every_pod_reads("one", "between", "2").await;
-        assert_eq!(world.pods_of("one").await.len(), 1);
-    });
-}
 
 #[test]
 fn o15_zero_replicas_and_back_keeps_the_data() {

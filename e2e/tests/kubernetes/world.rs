@@ -66,9 +66,11 @@ fn run<F: Future<Output = ()>>(namespace: &str, keep: bool, test: impl FnOnce(Wo
                     if first {
                         world.install(&[]).await;
                     }
+                    let start = Instant::now();
                     world.make_namespace(keep).await;
                     let kubectl = world.kubectl.clone();
                     test(world).await;
+                    println!("\n  {namespace}: {:.1?}", start.elapsed());
                     if !keep {
                         // Its pods would take time from the next test; nobody waits for them.
                         let gone = ["delete", "namespace", namespace, "--wait=false"];

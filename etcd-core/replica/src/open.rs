@@ -160,7 +160,7 @@ pub fn open_with(
     let base = manifest.as_ref().map_or((0, 0), |m| (m.index, m.term));
     let from = newest_snapshot(&**disk, wal_directory, base.0)?;
     let (mut wal, mut replay) = Wal::open_with(disk.clone(), wal_directory, &from, wal_options)?;
-    let metadata = replay.metadata.clone();
+    let metadata = replay.metadata;
     if manifest.is_none() && (replay.hard_state.vote, replay.hard_state.commit) == (0, 0) {
         // The first start got no further than the log's head, or lost power while it
         // wrote: some of the entries may be there, the hard state behind them is not.
