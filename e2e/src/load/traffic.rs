@@ -1,5 +1,6 @@
 //! Steady traffic that programs make: writes in sequence, watches, linearizable reads.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -276,11 +277,11 @@ async fn write_all(shared: Arc<Shared>, sessions: Vec<Arc<Session>>, place: usiz
         open.retain(|_, write| !write.is_finished());
         let key = turn % KEYS;
         // The writes of a key are in sequence.
-        if !open.contains_key(&key) {
+        if let Entry::Vacant(free) = open.entry(key) {
             sequences[key] += 1;
             let session = sessions[turn % sessions.len()].clone();
             let write = write(shared.clone(), session, place, key, sequences[key]);
-            open.insert(key, tokio::spawn(write));
+            free.insert(tokio::spawn(write));
         }
         tokio::time::sleep(WRITE_EVERY).await;
     }

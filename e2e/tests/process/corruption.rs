@@ -138,8 +138,7 @@ async fn s46_the_periodic_check_ends_writes_and_names_the_member() {
 
     // Every member refuses and says so; reads go on. Also after a restart.
     cluster.members[second].restart().await.unwrap();
-    for place in 0..3 {
-        let client = &clients[place];
+    for (place, client) in clients.iter().enumerate() {
         let url = cluster.members[place].client_url();
         eventually(AGREES_WITHIN, "writes are refused", async || {
             match client.put("k", "v").await {

@@ -365,8 +365,10 @@ async fn started_in_vain(more: Vec<String>) -> Output {
 fn reason(output: &Output) -> String {
     let lines = output.stderr.lines();
     let parsed = lines.filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
-    let errors = parsed.filter_map(|line| line["error"].as_str().map(str::to_owned));
-    errors.last().unwrap_or_else(|| panic!("{}", output.stderr))
+    let mut errors = parsed.filter_map(|line| line["error"].as_str().map(str::to_owned));
+    errors
+        .next_back()
+        .unwrap_or_else(|| panic!("{}", output.stderr))
 }
 
 #[tokio::test]

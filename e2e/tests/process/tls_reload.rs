@@ -206,7 +206,8 @@ async fn s37_what_is_broken_is_told_once_and_not_used() {
         whole(&files.ca),
     );
     let crl = whole(&files.crl);
-    let broken: [(&Path, Option<Vec<u8>>, &[u8], &str); 6] = [
+    type Broken<'a> = (&'a Path, Option<Vec<u8>>, &'a [u8], &'a str);
+    let broken: [Broken<'_>; 6] = [
         // Another's key.
         (
             &files.pair.key,
