@@ -73,6 +73,7 @@ errors! {
     NOT_LEADER FailedPrecondition "etcdserver: not leader";
     BAD_LEADER_TRANSFEREE FailedPrecondition "etcdserver: bad leader transferee";
     NOT_SUPPORTED_FOR_LEARNER FailedPrecondition "etcdserver: rpc not supported for learner";
+    SERVER_STOPPED Unavailable "etcdserver: server stopped";
     NO_LEADER Unavailable "etcdserver: no leader";
     UNHEALTHY Unavailable "etcdserver: unhealthy cluster";
     TIMEOUT Unavailable "etcdserver: request timed out";

@@ -18,6 +18,7 @@ mod kv_stream;
 mod lease;
 mod lease_cluster;
 mod maintenance;
+mod maintenance_compaction;
 mod membership;
 mod pool;
 mod tls;

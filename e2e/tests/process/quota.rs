@@ -1,9 +1,14 @@
 //! A store that is full.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
 use etcd_e2e::client::{ZERO, delete_range};
 use etcd_e2e::cluster::AGREES_WITHIN;
 use etcd_e2e::errors::NO_SPACE;
-use etcd_e2e::{Cluster, Options, eventually};
+use etcd_e2e::load::Writers;
+use etcd_e2e::{Cluster, Options, Process, eventually};
 use etcd_proto::etcdserverpb::alarm_request::AlarmAction;
 use etcd_proto::etcdserverpb::{AlarmType, DefragmentRequest};
 
@@ -109,4 +114,66 @@ async fn s34_full_store_can_be_cleared() {
         .await;
     }
     cluster.equal().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn defragmentation_stops_neither_reads_nor_writes() {
+    let server = Process::start(Options::single()).await.unwrap();
+    let client = server.client();
+    // 100 MiB, of which all but the last change of each key is dead.
+    let value = vec![b'v'; 256 << 10];
+    for number in 0..400 {
+        client
+            .put(format!("fill/{}", number % 40), &value)
+            .await
+            .unwrap();
+    }
+    let revision = client.revision().await.unwrap();
+    client.compact(revision).await.unwrap();
+    let before = client.status().await.unwrap();
+    let writers = Writers::start(&[server.client()], 2, "load/");
+    let (read, stop) = (server.client(), Arc::new(AtomicBool::new(false)));
+    let stopped = stop.clone();
+    let reader = tokio::spawn(async move {
+        let mut slowest = Duration::ZERO;
+        while !stopped.load(Ordering::Relaxed) {
+            let began = Instant::now();
+            assert_eq!(read.get("fill/7").await.unwrap().count, 1);
+            slowest = slowest.max(began.elapsed());
+        }
+        slowest
+    });
+    eventually(AGREES_WITHIN, "writes are under way", async || {
+        if writers.acknowledged() > 50 {
+            Ok(())
+        } else {
+            Err(writers.acknowledged())
+        }
+    })
+    .await;
+    let (acknowledged, start) = (writers.acknowledged(), Instant::now());
+    client
+        .maintenance()
+        .defragment(DefragmentRequest {})
+        .await
+        .unwrap();
+    let took = start.elapsed();
+    let during = writers.acknowledged() - acknowledged;
+    stop.store(true, Ordering::Relaxed);
+    let slowest = reader.await.unwrap();
+    let ledger = writers.finish().await;
+    eprintln!(
+        "{took:?} for {} bytes, {during} writes meanwhile, longest gap {:?}, slowest read {slowest:?}",
+        before.db_size, ledger.longest_gap
+    );
+    assert!(slowest < Duration::from_millis(500), "{slowest:?}");
+    assert!(during > 0, "no write in {took:?}");
+    assert!(
+        ledger.longest_gap < Duration::from_millis(500),
+        "no write for {:?}",
+        ledger.longest_gap
+    );
+    ledger.verify(&client, "load/").await;
+    let after = client.status().await.unwrap();
+    assert!(after.db_size < before.db_size / 2, "{before:?} {after:?}");
 }

@@ -154,6 +154,11 @@ impl Raft {
         self.log.last_index()
     }
 
+    /// Ticks of an election timeout.
+    pub fn election_tick(&self) -> u32 {
+        self.config.election_tick
+    }
+
     /// Whether this member is a voter and there is no other.
     pub fn is_only_voter(&self) -> bool {
         self.membership.is_only_voter(self.id())

@@ -3,6 +3,8 @@
 use etcd_proto::raftpb::MessageType;
 
 use crate::message::message;
+use crate::progress::ProgressState;
+use crate::quorum::majority;
 use crate::raft::Raft;
 use crate::role::{NONE, Role};
 
@@ -14,6 +16,32 @@ impl Raft {
     /// the leader itself ends a transfer that is under way.
     pub fn transfer_leader(&mut self, to: u64) {
         self.handle_transfer(to);
+    }
+
+    /// Whom a leader that cannot go on could hand over to: of the voters heard of since
+    /// the last check of the quorum, the one with the most of our log. None unless it
+    /// has all that is committed, and such voters are a quorum without us; and none
+    /// while a transfer is under way.
+    pub fn successor(&self) -> Option<u64> {
+        if self.role != Role::Leader || self.transferee != NONE {
+            return None;
+        }
+        let voters = self.membership.voters();
+        let others: Vec<_> = voters
+            .iter()
+            .filter(|voter| **voter != self.id())
+            .filter_map(|voter| Some((*voter, self.peers.get(voter)?.progress)))
+            .filter(|(_, progress)| progress.recent_active)
+            .collect();
+        if others.len() < majority(voters.len()) {
+            return None;
+        }
+        others
+            .into_iter()
+            .filter(|(_, progress)| progress.state == ProgressState::Replicate)
+            .filter(|(_, progress)| progress.matched >= self.log.committed())
+            .max_by_key(|(voter, progress)| (progress.matched, std::cmp::Reverse(*voter)))
+            .map(|(voter, _)| voter)
     }
 
     pub(crate) fn handle_transfer(&mut self, to: u64) {

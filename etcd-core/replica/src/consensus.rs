@@ -102,6 +102,8 @@ pub struct Effects {
     pub rejected: Vec<(Input, Rejection)>,
     /// Leader or role have changed.
     pub role: Option<SoftState>,
+    /// This member's disk has stalled, so it hands leadership to that one.
+    pub handing_over: Option<u64>,
     /// A peer's message shows that a promise was broken, here or there: the member
     /// must stop.
     pub fault: Option<StepError>,
@@ -142,6 +144,10 @@ pub struct Consensus {
     installed: Option<Snapshot>,
     /// Index of the newest state that followers can be sent.
     available: u64,
+    /// Persists that were asked for and have not completed.
+    persisting: usize,
+    /// Ticks for which none of them has completed.
+    stalled_ticks: u32,
 }
 
 impl Consensus {
@@ -154,6 +160,8 @@ impl Consensus {
             installing: VecDeque::new(),
             installed: None,
             available: 0,
+            persisting: 0,
+            stalled_ticks: 0,
         };
         if let Some(term) = term.filter(|_| status.applied > 0) {
             consensus.make_available(status.applied, term, status.conf_state);
@@ -195,7 +203,10 @@ impl Consensus {
 
     fn take(&mut self, input: Input, effects: &mut Effects) {
         match input {
-            Input::Tick => self.raft.tick(),
+            Input::Tick => {
+                self.raft.tick();
+                self.hand_over_if_stalled(effects);
+            }
             Input::Message(message) => {
                 // A message that makes no sense is no event, the network owes us
                 // nothing; one that proves a broken promise is.
@@ -227,6 +238,8 @@ impl Consensus {
             Input::TransferLeader(to) => self.raft.transfer_leader(to),
             Input::Campaign => self.raft.campaign(),
             Input::Persisted(persisted) => {
+                self.persisting = self.persisting.saturating_sub(1);
+                self.stalled_ticks = 0;
                 // A newer one may have been received meanwhile: it has its own turn.
                 if persisted.snapshot_index.is_some() {
                     effects.install = self.installing.pop_front();
@@ -255,6 +268,23 @@ impl Consensus {
             }
             Input::Unreachable(id) => self.raft.report_unreachable(id),
             Input::SnapshotSent { to, ok } => self.raft.report_snapshot(to, ok),
+        }
+    }
+
+    /// A disk that stalls for an election timeout does not depose a leader: its
+    /// heartbeats go on. But what it acknowledges waits, and somebody whose disk works
+    /// can do better. Without such a one it stays.
+    fn hand_over_if_stalled(&mut self, effects: &mut Effects) {
+        if self.persisting == 0 {
+            self.stalled_ticks = 0;
+            return;
+        }
+        self.stalled_ticks = self.stalled_ticks.saturating_add(1);
+        if self.stalled_ticks >= self.raft.election_tick()
+            && let Some(to) = self.raft.successor()
+        {
+            self.raft.transfer_leader(to);
+            effects.handing_over = Some(to);
         }
     }
 
@@ -300,6 +330,7 @@ impl Consensus {
             && ready.snapshot.is_none()
             && ready.messages_after_persist.is_empty();
         if !nothing_to_persist {
+            self.persisting += usize::from(ready.persisted.is_some());
             effects.persist = Some(Persist {
                 hard_state: ready.hard_state,
                 entries: ready.entries,

@@ -25,6 +25,8 @@ pub(crate) struct Env {
     cuts: BTreeMap<(u64, u64), u32>,
     /// Members whose disk is slow, and how many faults make it so.
     pub(crate) stalled: BTreeMap<u64, u32>,
+    /// Members whose disk completes nothing at all.
+    pub(crate) frozen: std::collections::BTreeSet<u64>,
     pub(crate) slow_apply: BTreeMap<u64, u32>,
 }
 
@@ -40,6 +42,7 @@ impl Env {
             settings,
             cuts: BTreeMap::new(),
             stalled: BTreeMap::new(),
+            frozen: std::collections::BTreeSet::new(),
             slow_apply: BTreeMap::new(),
         }
     }

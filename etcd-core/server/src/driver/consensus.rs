@@ -162,6 +162,13 @@ impl ConsensusThread {
         if let Some(fault) = effects.fault {
             self.shared.die(&fault.to_string());
         }
+        if let Some(to) = effects.handing_over {
+            tracing::warn!(
+                "local-member-id" = %format_args!("{:x}", self.shared.member_id),
+                "transferee-id" = %format_args!("{to:x}"),
+                "the disk has not completed a write for an election timeout; handing over leadership"
+            );
+        }
         self.publish_role();
         for (input, rejection) in effects.rejected {
             self.rejected(input, rejection);

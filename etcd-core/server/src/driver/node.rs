@@ -98,6 +98,18 @@ impl Node {
         self.shared.removed.subscribe()
     }
 
+    /// Ends clients' streams, which end by nothing else: the member is about to stop.
+    pub fn end_streams(&self) {
+        self.shared.closing.send_replace(true);
+    }
+
+    /// Returns when streams are to end.
+    pub async fn streams_end(&self) {
+        let mut closing = self.shared.closing.subscribe();
+        // The sender lives as long as this node does.
+        let _closed = closing.wait_for(|closing| *closing).await;
+    }
+
     /// Watches of this member.
     pub fn watches(&self) -> &Watches {
         &self.shared.watches

@@ -51,6 +51,8 @@ pub(crate) struct Shared {
     pub(crate) started: Instant,
     pub(crate) die: Die,
     pub(crate) progress: Mutex<BTreeMap<u64, Progress>>,
+    /// True once streams of clients are to end.
+    pub(crate) closing: watch::Sender<bool>,
     /// True once this member was removed from the cluster.
     pub(crate) removed: watch::Sender<bool>,
     pub(crate) counts: Counts,

@@ -159,6 +159,7 @@ impl Node {
             started: Instant::now(),
             die,
             progress: parking_lot::Mutex::default(),
+            closing: watch::channel(false).0,
             removed: watch::channel(view.membership.is_removed(member_id)).0,
             counts: Counts::default(),
             stopping: false.into(),

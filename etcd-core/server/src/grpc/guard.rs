@@ -47,8 +47,23 @@ impl Guard {
             .is_some_and(|v| v == "true")
     }
 
+    /// Returns when a stream must end, with the reason: the member stops or, if the
+    /// client wants to know, the leader is lost.
+    pub async fn stream_ends(&self, wants_leader: bool) -> RequestError {
+        let leader_lost = async {
+            match wants_leader {
+                true => self.leader_lost().await,
+                false => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = leader_lost => RequestError::NoLeader,
+            () = self.node.streams_end() => RequestError::Stopped,
+        }
+    }
+
     /// Returns when there has been no leader for three election timeouts.
-    pub async fn leader_lost(&self) {
+    async fn leader_lost(&self) {
         let mut changes = self.node.leadership_changes();
         loop {
             if changes.wait_for(|l| l.leader == 0).await.is_err() {

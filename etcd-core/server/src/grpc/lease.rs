@@ -1,7 +1,7 @@
 //! The service Lease. Only the leader keeps leases alive and knows how long they
 //! have; other members pass these requests on to it.
 
-use std::future::{Future, pending};
+use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -179,16 +179,11 @@ impl Lease for LeaseService {
         self.guard.write(&request)?;
         let wants_leader = Guard::wants_leader(&request);
         let guard = self.guard.clone();
-        let leader_lost = Box::pin(async move {
-            match wants_leader {
-                true => guard.leader_lost().await,
-                false => pending().await,
-            }
-        });
-        let conversation = Some((self.clone(), request.into_inner(), leader_lost));
+        let over = Box::pin(async move { guard.stream_ends(wants_leader).await });
+        let conversation = Some((self.clone(), request.into_inner(), over));
         // One request after the other, as they come; an error is the end.
         let answers = futures::stream::unfold(conversation, |conversation| async move {
-            let (service, mut requests, mut leader_lost) = conversation?;
+            let (service, mut requests, mut over) = conversation?;
             let answer = tokio::select! {
                 answer = async {
                     match requests.message().await {
@@ -197,10 +192,10 @@ impl Lease for LeaseService {
                         Err(error) => Some(Err(error)),
                     }
                 } => answer?,
-                () = &mut leader_lost => Err(status(&RequestError::NoLeader)),
+                reason = &mut over => Err(status(&reason)),
             };
             let goes_on = answer.is_ok();
-            Some((answer, goes_on.then_some((service, requests, leader_lost))))
+            Some((answer, goes_on.then_some((service, requests, over))))
         });
         Ok(Response::new(Box::pin(answers)))
     }

@@ -79,12 +79,8 @@ impl generated::watch_server::Watch for WatchService {
         request: Request<Streaming<WatchRequest>>,
     ) -> Result<Response<Self::WatchStream>, Status> {
         self.guard.write(&request)?;
-        let leader_lost: Lost = if Guard::wants_leader(&request) {
-            let guard = self.guard.clone();
-            Box::pin(async move { guard.leader_lost().await })
-        } else {
-            Box::pin(pending())
-        };
+        let (guard, wants_leader) = (self.guard.clone(), Guard::wants_leader(&request));
+        let over: Over = Box::pin(async move { guard.stream_ends(wants_leader).await });
         let conversation = Conversation {
             stream: OpenStream {
                 handle: self.node.watches().open(),
@@ -95,7 +91,7 @@ impl generated::watch_server::Watch for WatchService {
             more: false,
             interval: self.jittered_interval(),
             ticks: None,
-            leader_lost,
+            over,
             ended: false,
         };
         Ok(Response::new(Box::pin(futures::stream::unfold(
@@ -108,7 +104,7 @@ impl generated::watch_server::Watch for WatchService {
     }
 }
 
-type Lost = Pin<Box<dyn Future<Output = ()> + Send>>;
+type Over = Pin<Box<dyn Future<Output = RequestError> + Send>>;
 
 /// A stream of the hub, closed when the client's is dropped.
 struct OpenStream {
@@ -135,7 +131,7 @@ struct Conversation {
     interval: Duration,
     /// Runs from the first watch on that wants its progress told.
     ticks: Option<Interval>,
-    leader_lost: Lost,
+    over: Over,
     ended: bool,
 }
 
@@ -144,7 +140,7 @@ enum Turn {
     Request(Box<Result<Option<WatchRequest>, Status>>),
     Output,
     Tick,
-    LeaderLost,
+    Over(RequestError),
 }
 
 impl Conversation {
@@ -170,7 +166,7 @@ impl Conversation {
                     .node
                     .watches()
                     .tick_progress(&self.stream.handle),
-                Turn::LeaderLost => return Some(Err(self.end(status(&RequestError::NoLeader)))),
+                Turn::Over(reason) => return Some(Err(self.end(status(&reason)))),
             }
         }
     }
@@ -204,7 +200,7 @@ impl Conversation {
                     None => pending().await,
                 }
             } => Turn::Tick,
-            () = &mut self.leader_lost => Turn::LeaderLost,
+            reason = &mut self.over => Turn::Over(reason),
         }
     }
 

@@ -251,6 +251,7 @@ async fn stop(member: Member, mut listeners: Listeners, config: &Config, end: En
     {
         tracing::warn!("nobody has taken leadership over in time");
     }
+    member.node.end_streams();
     listeners.stop_clients().await;
     listeners.refuse_peers();
     let node: Node = member.node.clone();

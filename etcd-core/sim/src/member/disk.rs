@@ -117,6 +117,10 @@ impl Process {
     }
 
     pub(super) fn disk_sync(&mut self, env: &mut Env) -> Result<(), Death> {
+        if env.frozen.contains(&self.pid.member) {
+            env.after(10 * MS, self.event(Turn::DiskSync));
+            return Ok(());
+        }
         self.disk_busy = false;
         let Some(batch) = self.disk_batch.take() else {
             return Ok(());

@@ -6,10 +6,71 @@ use etcd_proto::raftpb::ConfChangeType;
 use etcd_replica::Member;
 use etcd_storage::disk::{Disk, OpenMode};
 
-use super::{conf_change, finish, get, is_done, put, quiet};
+use super::{calm, conf_change, finish, get, is_done, put, quiet};
 use crate::event::{Event, MS, SECOND};
-use crate::member::DIRECTORY;
+use crate::member::{DIRECTORY, ELECTION_MS};
+use crate::profile::Settings;
 use crate::world::World;
+
+#[test]
+fn s15_a_leader_whose_disk_stalls_hands_over_within_two_election_timeouts() {
+    for seed in 0..10 {
+        let mut world = quiet(seed);
+        let stalled = world.leader().unwrap().pid;
+        world.env.frozen.insert(stalled.member);
+        let probe = world.add_probe();
+        // It has something to write: that is when the stall shows.
+        let waiting = world.ask(probe, stalled.member, put("stalled"));
+        world.run_for(2 * ELECTION_MS * MS);
+        let leader = world.leader().unwrap().pid;
+        assert_ne!(leader, stalled, "seed {seed}: it still leads");
+        let number = world.ask(probe, leader.member, put("moved"));
+        world.run_for(SECOND);
+        assert!(is_done(world.answer(probe, number)), "seed {seed}");
+        // It acknowledges nothing that it does not have, and leads no more.
+        world.run_for(27 * SECOND);
+        assert!(!is_done(world.answer(probe, waiting)));
+        assert_eq!(world.leader().map(|p| p.pid), Some(leader), "seed {seed}");
+        world.env.frozen.clear();
+        finish(world, &format!("seed {seed}"));
+    }
+}
+
+#[test]
+fn s15_without_a_quorum_of_others_a_stalled_leader_stays() {
+    // Alone, and with one follower of two cut off.
+    let mut world = World::new(
+        1,
+        Settings {
+            members: 1,
+            ..calm()
+        },
+        None,
+        true,
+    );
+    world.populate();
+    world.run_for(5 * SECOND);
+    stays(world, "alone");
+    let mut world = quiet(1);
+    let links = links_of(&world, follower(&world));
+    world.env.cut(&links);
+    stays(world, "one of two");
+}
+
+fn stays(mut world: World, what: &str) {
+    let leader = world.leader().unwrap().pid;
+    let term = world.leader().unwrap().term;
+    world.env.frozen.insert(leader.member);
+    let probe = world.add_probe();
+    let number = world.ask(probe, leader.member, put("stalled"));
+    world.run_for(4 * SECOND);
+    let still = world.leader().unwrap();
+    assert_eq!((still.pid, still.term), (leader, term), "{what}");
+    world.env.frozen.clear();
+    world.run_for(SECOND);
+    assert!(is_done(world.answer(probe, number)), "{what}");
+    finish(world, what);
+}
 
 fn follower(world: &World) -> u64 {
     let leader = world.leader().map(|p| p.pid.member);

@@ -13,15 +13,19 @@ use crate::profile::{Profile, Settings};
 use crate::request::{Reply, Request};
 use crate::world::World;
 
-/// Three members, a good network, clients, and nothing that goes wrong by itself.
-fn quiet(seed: u64) -> World {
-    let settings = Settings {
+/// Three members, a good network, and nothing that goes wrong by itself.
+fn calm() -> Settings {
+    Settings {
         drop: 0,
         duplicate: 0,
         stall: 0,
         ..Profile::Calm.settings()
-    };
-    let mut world = World::new(seed, settings, None, true);
+    }
+}
+
+/// A [`calm`] world with clients and a leader.
+fn quiet(seed: u64) -> World {
+    let mut world = World::new(seed, calm(), None, true);
     world.populate();
     world.run_for(5 * SECOND);
     assert!(world.leader().is_some());
