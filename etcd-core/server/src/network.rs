@@ -9,7 +9,7 @@ use etcd_proto::raftpb::Message;
 use etcd_replica::{Input, Membership, image_path};
 use etcd_storage::disk::Disk;
 
-use crate::driver::{self, Node, Peers};
+use crate::driver::{self, Node, Observation, Peers};
 use crate::peer::{PeerEvent, PeerEvents, PeerTransport, SnapshotSource};
 
 /// The driver's peers, over the transport.
@@ -87,7 +87,9 @@ impl Receiver {
             tracing::warn!(%error, "failed to save a received snapshot");
             return Err(Box::new(PeerEvent::SnapshotReceived { message, image }));
         }
+        let from = message.from;
         node.receive(Input::Message(message))
+            .map(|()| node.observe(Observation::SnapshotReceived(from)))
             .map_err(|input| match input {
                 Input::Message(message) => Box::new(PeerEvent::SnapshotReceived { message, image }),
                 _ => unreachable!("what is refused is given back as it was"),
@@ -103,7 +105,10 @@ impl PeerEvents for Receiver {
         let input = match event {
             PeerEvent::Message(message) => Input::Message(message),
             PeerEvent::Unreachable(id) => Input::Unreachable(id),
-            PeerEvent::SnapshotSent { to, ok } => Input::SnapshotSent { to, ok },
+            PeerEvent::SnapshotSent { to, ok } => {
+                node.observe(Observation::SnapshotSent { to, success: ok });
+                Input::SnapshotSent { to, ok }
+            }
             // Two small operations of the file system; nothing else waits for them but
             // the one who sent the image.
             PeerEvent::SnapshotReceived { message, image } => {

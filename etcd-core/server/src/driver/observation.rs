@@ -143,6 +143,17 @@ pub enum Observation {
     },
     /// A compaction was done, from its application to its last slice.
     Compacted(Duration),
+    /// The state is being sent to this member.
+    SnapshotSending(u64),
+    /// That has ended.
+    SnapshotSent {
+        /// The receiver.
+        to: u64,
+        /// Whether it has it.
+        success: bool,
+    },
+    /// The state has come whole from this member.
+    SnapshotReceived(u64),
     /// A lease was granted for so many seconds.
     LeaseGranted(i64),
     /// A learner was promoted while this member led.

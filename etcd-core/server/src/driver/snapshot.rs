@@ -8,6 +8,7 @@ use etcd_replica::{ImageSource, Input};
 use tokio::sync::oneshot;
 
 use super::apply::ApplyTask;
+use super::observation::Observation;
 use super::peers::SnapshotSource;
 use super::shared::Shared;
 
@@ -62,6 +63,7 @@ fn try_send(shared: &Shared, apply: &Sender<ApplyTask>, mut message: Message) ->
         data,
         metadata: Some(metadata),
     });
+    shared.tell(Observation::SnapshotSending(message.to));
     shared.peers.send_snapshot(message, Box::new(Source(image)));
     true
 }

@@ -14,6 +14,8 @@ pub(super) struct MetricsObserver {
     /// etcd has no lines of kinds that nobody asked for.
     requests: Vec<[std::sync::OnceLock<Histogram>; 2]>,
     applied: Histogram,
+    /// Images on their way, and since when.
+    sending: parking_lot::Mutex<std::collections::BTreeMap<u64, std::time::Instant>>,
 }
 
 impl MetricsObserver {
@@ -22,8 +24,24 @@ impl MetricsObserver {
         MetricsObserver {
             ranges: ["false", "true"].map(|success| server.range_duration.with(&[success])),
             requests: RequestKind::ALL.map(|_| Default::default()).into(),
+            sending: parking_lot::Mutex::default(),
             applied: server.apply_duration.with(&["Batch", "true", "v3"]),
             metrics,
+        }
+    }
+
+    fn sent(&self, to: u64, success: bool) {
+        let remote = format!("{to:x}");
+        let transfers = &self.metrics.network.snapshot_send;
+        let outcomes = match success {
+            true => &transfers.success,
+            false => &transfers.failures,
+        };
+        outcomes.with(&[&remote]).inc();
+        if let Some(since) = self.sending.lock().remove(&to) {
+            transfers.inflights.with(&[&remote]).dec();
+            let durations = transfers.duration.with(&[&remote]);
+            durations.observe_seconds(since.elapsed());
         }
     }
 
@@ -78,6 +96,23 @@ impl Observer for MetricsObserver {
                 let now = SystemTime::now().duration_since(UNIX_EPOCH);
                 mvcc.db_compaction_last
                     .set_u64(now.map_or(0, |since| since.as_secs()));
+            }
+            Observation::SnapshotSending(to) => {
+                let sending = &self.metrics.network.snapshot_send.inflights;
+                // Raft sends one at a time to each.
+                if self
+                    .sending
+                    .lock()
+                    .insert(to, std::time::Instant::now())
+                    .is_none()
+                {
+                    sending.with(&[&format!("{to:x}")]).inc();
+                }
+            }
+            Observation::SnapshotSent { to, success } => self.sent(to, success),
+            Observation::SnapshotReceived(from) => {
+                let received = &self.metrics.network.snapshot_receive.success;
+                received.with(&[&format!("{from:x}")]).inc();
             }
             Observation::LeaseGranted(ttl) => self.metrics.lease.ttl.observe(ttl as f64),
             Observation::Promoted => server.learner_promote_successes.inc(),
