@@ -1,8 +1,9 @@
 //! Requests that must not reach the log.
 
 use etcd_e2e::client::{op, put};
+use etcd_e2e::cluster::AGREES_WITHIN;
 use etcd_e2e::errors::{DUPLICATE_KEY, EMPTY_KEY, REQUEST_TOO_LARGE, TOO_MANY_OPS};
-use etcd_e2e::{Options, Process};
+use etcd_e2e::{Options, Process, eventually, http};
 use etcd_proto::etcdserverpb::{RequestOp, TxnRequest};
 
 fn nested(mut inner: Vec<RequestOp>, depth: usize) -> TxnRequest {
@@ -24,12 +25,16 @@ async fn s33_what_is_refused_never_enters_the_log() {
     let client = server.client();
     client.put("k", "v").await.unwrap();
     // The cluster's version is the last thing a new cluster agrees on by itself.
-    server
-        .logged(
-            "\"cluster-version\":\"3.7\"",
-            etcd_e2e::cluster::AGREES_WITHIN,
-        )
-        .await;
+    let version = format!("{}/version", server.client_url());
+    eventually(AGREES_WITHIN, "the cluster's version", async || {
+        let (_, body) = http::get(&version).await.map_err(|e| e.to_string())?;
+        if body.contains(r#""etcdcluster":"3.7.0""#) {
+            Ok(())
+        } else {
+            Err(body)
+        }
+    })
+    .await;
     let before = client.status().await.unwrap();
 
     let large = vec![b'v'; 2 << 20];
