@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::api::TicketKind;
+use crate::api::{Engine, TicketKind};
 
 /// Path on the metrics port where `admit` tells what it found.
 pub const REPORT_PATH: &str = "/admission";
@@ -58,6 +58,12 @@ pub struct Report {
     /// ticket, and `message` says why.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
+    /// Which server the image holds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub engine: Option<Engine>,
+    /// Which server the data is of that was found.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data: Option<Engine>,
     /// What is wrong, if something is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
@@ -72,4 +78,6 @@ pub enum Found {
     Spent,
     /// The disk could not be read, or takes no files.
     Unknown,
+    /// There is a log, with the store of a server that the image does not hold.
+    OtherEngine,
 }

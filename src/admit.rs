@@ -3,7 +3,10 @@
 //! A log on the disk starts at once, operator or not. An empty disk starts only with
 //! a ticket, which is an annotation of this very pod; until it comes, `/livez` is
 //! answered and `/admission` tells what was found. The use of a ticket is on disk
-//! before etcd runs, so a container that restarts cannot use it again.
+//! before etcd runs, so a container that restarts cannot use it again. A log beside
+//! a store that the image's server cannot read is left alone, and reported.
+
+mod engine;
 
 use std::{
     convert::Infallible,
@@ -25,8 +28,11 @@ use tokio::{
 };
 use tracing::{info, warn};
 
+use engine::Held;
+
 use crate::{
     admission::{Found, REPORT_PATH, Report, TicketPaper},
+    api::Engine,
     identity,
 };
 
@@ -197,10 +203,24 @@ fn examine(admission: &Admission, program: &str) -> Option<Report> {
         pod_uid: admission.pod_uid.clone(),
         found,
         version,
+        engine: None,
+        data: None,
         message,
     };
     let found = match decide(&admission.data_dir, &admission.state_dir) {
-        Ok(Decision::Start) => return None,
+        Ok(Decision::Start) => {
+            let (held, data) = other_engine(&admission.data_dir, program)?;
+            let message = format!(
+                "its data is of {}, but the image holds {}",
+                data.name(),
+                held.engine.name()
+            );
+            return Some(Report {
+                engine: Some(held.engine),
+                data: Some(data),
+                ..report(Found::OtherEngine, None, Some(message))
+            });
+        }
         Ok(Decision::Wait(found)) => found,
         // A disk that cannot be read is neither empty nor spent; it may be mended.
         Err(error) => return Some(report(Found::Unknown, None, Some(error.to_string()))),
@@ -214,10 +234,21 @@ fn examine(admission: &Admission, program: &str) -> Option<Report> {
     if let Err(message) = writable(&admission.data_dir) {
         return Some(report(Found::Unknown, None, Some(message)));
     }
-    Some(match version(program) {
-        Ok(version) => report(found, Some(version), None),
+    Some(match engine::held(program) {
+        Ok(held) => Report {
+            engine: Some(held.engine),
+            ..report(found, Some(held.version), None)
+        },
         Err(message) => report(found, None, Some(message)),
     })
+}
+
+/// The server of the image and that of the data, if the one cannot read the other. Where
+/// one is not known the member is started as ever, and says itself what is wrong.
+fn other_engine(data_dir: &Path, program: &str) -> Option<(Held, Engine)> {
+    let data = engine::wrote(data_dir)?;
+    let held = engine::held(program).ok()?;
+    (!held.engine.reads(data)).then_some((held, data))
 }
 
 /// Waits for a ticket that may be used. `None`: a log has turned up instead.
@@ -272,19 +303,6 @@ async fn serve(port: u16, report: Arc<Mutex<Report>>) -> Result<(), AdmitError> 
         }
     });
     Ok(())
-}
-
-/// The version the image's etcd names itself by.
-fn version(program: &str) -> Result<String, String> {
-    let output = Command::new(program)
-        .arg("--version")
-        .output()
-        .map_err(|error| format!("the image has no {program} that runs: {error}"))?;
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    text.lines()
-        .find_map(|line| line.strip_prefix("etcd Version:"))
-        .map(|version| version.trim().to_owned())
-        .ok_or_else(|| format!("`{program} --version` names no etcd version"))
 }
 
 /// Whether the volume takes files of ours, found out before a ticket is spent on it.

@@ -6,8 +6,9 @@
 //! Deletions and patches of single objects carry the UID they were decided for.
 
 use etcd_proto::etcdserverpb::{
-    MemberAddRequest, MemberPromoteRequest, MemberRemoveRequest, MoveLeaderRequest,
-    cluster_client::ClusterClient, maintenance_client::MaintenanceClient,
+    AlarmRequest, AlarmType, CompactionRequest, DefragmentRequest, MemberAddRequest,
+    MemberPromoteRequest, MemberRemoveRequest, MoveLeaderRequest, alarm_request::AlarmAction,
+    cluster_client::ClusterClient, kv_client::KvClient, maintenance_client::MaintenanceClient,
 };
 use kube::{
     Api, Client, Resource, ResourceExt,
@@ -55,6 +56,16 @@ pub enum ApplyError {
 }
 
 impl ApplyError {
+    /// Whether the API server refused what was asked, and will refuse it again: it is
+    /// not allowed, or makes no sense to it.
+    pub fn is_refused(&self) -> bool {
+        let ApplyError::Kube { source, .. } = self else {
+            return false;
+        };
+        matches!(&**source, kube::Error::Api(status)
+            if status.is_forbidden() || status.is_invalid())
+    }
+
     /// Whether the API server said that the very object of a patch is not there, so
     /// that the patch cannot have been applied.
     pub fn is_gone(&self) -> bool {
@@ -222,6 +233,46 @@ impl Applier {
                 let mut etcd = MaintenanceClient::new(self.connect(ip).await?);
                 let request = MoveLeaderRequest { target_id: *to_id };
                 match etcd.move_leader(request).await {
+                    Ok(_) => Ok(Reply::Done),
+                    Err(status) => Err(refused(what(), status)),
+                }
+            }
+            EtcdCall::Compact { revision } => {
+                let request = CompactionRequest {
+                    revision: *revision,
+                    physical: false,
+                };
+                let mut etcd = KvClient::new(self.any_voter(&roster).await?);
+                match etcd.compact(request).await {
+                    Ok(_) => Ok(Reply::Done),
+                    Err(status) if status.code() == Code::OutOfRange => Ok(Reply::Done), // someone was faster
+                    Err(status) => Err(refused(what(), status)),
+                }
+            }
+            EtcdCall::Defragment { member } => {
+                let ip = roster.get(member).and_then(address).ok_or_else(|| {
+                    ApplyError::NotYet(format!("the pod of {member} has no address"))
+                })?;
+                let mut etcd = MaintenanceClient::new(self.connect(ip).await?);
+                match etcd.defragment(DefragmentRequest {}).await {
+                    Ok(_) => Ok(Reply::Done),
+                    // It goes on without us; what comes of it is seen in the figures.
+                    Err(status)
+                        if matches!(status.code(), Code::DeadlineExceeded | Code::Cancelled) =>
+                    {
+                        Ok(Reply::Done)
+                    }
+                    Err(status) => Err(refused(what(), status)),
+                }
+            }
+            EtcdCall::DisarmNoSpace { id } => {
+                let request = AlarmRequest {
+                    action: AlarmAction::Deactivate.into(),
+                    member_id: *id,
+                    alarm: AlarmType::Nospace.into(),
+                };
+                let mut etcd = MaintenanceClient::new(self.any_voter(&roster).await?);
+                match etcd.alarm(request).await {
                     Ok(_) => Ok(Reply::Done),
                     Err(status) => Err(refused(what(), status)),
                 }

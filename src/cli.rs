@@ -73,6 +73,10 @@ struct Run {
     /// Clusters reconciled at a time.
     #[arg(long, env = "CONCURRENCY", default_value_t = 16)]
     concurrency: u16,
+    /// Clusters whose members are restarted at a time for what only the operator has
+    /// changed, in their maintenance windows.
+    #[arg(long, env = "VOLUNTARY_UPDATES", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
+    voluntary_updates: u16,
 }
 
 #[derive(Debug, clap::Args)]
@@ -142,6 +146,7 @@ impl Run {
             lease_name: self.lease_name,
             identity: self.pod_name,
             concurrency: self.concurrency,
+            voluntary_updates: self.voluntary_updates,
         };
         Ok(controller::run(config, options).await?)
     }

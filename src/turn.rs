@@ -51,6 +51,12 @@ pub(crate) trait Surroundings: Send {
         call: &Call,
     ) -> impl Future<Output = Result<Reply, Self::Error>> + Send;
 
+    /// Whether the plan may go on, if it is for the operator's own sake: not too many
+    /// clusters are restarted for that at a time.
+    fn may_volunteer(&mut self, _plan: &Plan) -> bool {
+        true
+    }
+
     /// Hears of the status that is about to replace `cluster`'s.
     fn announce(
         &mut self,
@@ -77,6 +83,8 @@ pub(crate) trait Surroundings: Send {
 pub(crate) trait Fault: Error + Send + Sync + 'static {
     /// Whether the very object of a patch is not there, for certain.
     fn is_gone(&self) -> bool;
+    /// Whether the API server refused what a call asks for, and will again.
+    fn is_refused(&self) -> bool;
     /// Whether it is only a matter of looking again.
     fn is_transient(&self) -> bool;
 }
@@ -135,6 +143,9 @@ pub(crate) async fn turn<S: Surroundings>(
     if cluster.metadata.deletion_timestamp.is_some() {
         return Ok(Turn::Gone);
     }
+    if !around.may_volunteer(&next) {
+        next = next.held_back();
+    }
     // Told before it is done: what was observed is older than what the step makes.
     let told = |cluster: &EtcdCluster, outcome: &Outcome, now| {
         status(cluster, &observed, &next, outcome, settings, now)
@@ -183,6 +194,10 @@ async fn carry_out<S: Surroundings>(
         let (then, result) = match result {
             Ok(reply) => (call.consequence(reply), Ok(())),
             Err(error) if error.is_gone() => (call.otherwise().cloned(), Err(error)),
+            Err(error) if error.is_refused() => {
+                let record = call.refused(around.now(), &causes(&error));
+                (record, Err(error))
+            }
             Err(error) => (None, Err(error)),
         };
         if let Some(record) = then {

@@ -108,11 +108,79 @@ fn the_version_is_asked_of_the_image_before_a_ticket_is_spent() {
     };
     let path = program.to_str().unwrap();
     assert!(
-        version(path).unwrap_err().contains("no"),
+        engine::held(path).unwrap_err().contains("no"),
         "there is no such program"
     );
     write("#!/bin/sh\necho etcd Version: 3.7.3\necho Git SHA: x\n");
-    assert_eq!(version(path), Ok("3.7.3".to_owned()));
+    assert_eq!(engine::held(path).unwrap().version, "3.7.3");
     write("#!/bin/sh\nexit 1\n");
-    assert!(version(path).unwrap_err().contains("names no etcd version"));
+    assert!(
+        engine::held(path)
+            .unwrap_err()
+            .contains("names no etcd version")
+    );
+}
+
+#[test]
+fn a_log_beside_the_store_of_another_server_is_reported_and_not_started() {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = tempfile::tempdir().unwrap();
+    let program = dir.path().join("etcd");
+    let image = |ours: bool| {
+        let second = if ours {
+            "echo etcd-core Version: 0.1.0"
+        } else {
+            "echo Git SHA: x"
+        };
+        fs::write(
+            &program,
+            format!("#!/bin/sh\necho etcd Version: 3.7.3\n{second}\n"),
+        )
+        .unwrap();
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    };
+    let admission = Admission {
+        data_dir: dir.path().join("data"),
+        state_dir: dir.path().to_owned(),
+        ticket_file: dir.path().join("ticket"),
+        pod_uid: "u".to_owned(),
+        port: 0,
+        command: Vec::new(),
+    };
+    let member = dir.path().join("data/member");
+    fs::create_dir_all(member.join("wal")).unwrap();
+    fs::write(
+        member.join("wal/0000000000000000-0000000000000000.wal"),
+        b"x",
+    )
+    .unwrap();
+    let look = || examine(&admission, program.to_str().unwrap());
+    image(true);
+    assert_eq!(look(), None, "a log alone may be anyone's");
+
+    fs::create_dir_all(member.join("snap")).unwrap();
+    fs::write(member.join("snap/db"), b"x").unwrap();
+    assert_eq!(look(), None, "ours takes stock etcd's store over");
+    image(false);
+    assert_eq!(look(), None);
+
+    fs::remove_file(member.join("snap/db")).unwrap();
+    fs::create_dir_all(member.join("store")).unwrap();
+    let report = look().unwrap();
+    assert_eq!(report.found, Found::OtherEngine);
+    assert_eq!(
+        (report.engine, report.data),
+        (Some(Engine::Etcd), Some(Engine::EtcdCore))
+    );
+    assert_eq!(report.version, None, "such a pod is not fit for a ticket");
+    image(true);
+    assert_eq!(look(), None);
+    image(false);
+    // A takeover that was cut off has not touched the store of stock etcd yet.
+    fs::write(member.join("snap/db"), b"x").unwrap();
+    assert_eq!(look(), None);
+    fs::remove_file(member.join("snap/db")).unwrap();
+    // An image that says nothing is started, and says itself what is wrong.
+    fs::write(&program, "#!/bin/sh\nexit 1\n").unwrap();
+    assert_eq!(look(), None);
 }

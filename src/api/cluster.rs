@@ -4,7 +4,8 @@ use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    EtcdClusterStatus, ImageSpec, OptionsSpec, PodTemplate, RecoverySpec, ServiceSpec, StorageSpec,
+    EtcdClusterStatus, ImageSpec, MaintenanceSpec, OptionsSpec, PodTemplate, RecoverySpec,
+    ServiceSpec, StorageSpec,
 };
 
 /// A cluster of etcd, kept as its spec says.
@@ -73,6 +74,9 @@ pub struct EtcdClusterSpec {
     /// Shape of the members' pods.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pod_template: Option<PodTemplate>,
+    /// When the operator may restart members of its own accord.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub maintenance: Option<MaintenanceSpec>,
     /// The Service clients use.
     #[serde(default)]
     pub service: ServiceSpec,

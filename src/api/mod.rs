@@ -5,25 +5,29 @@
 mod cluster;
 mod image;
 mod labels;
+mod maintenance;
 mod options;
 mod pod_template;
 mod quantity;
 mod recovery;
 mod service;
+mod sidecar;
 mod status;
 mod storage;
 
 pub use cluster::{EtcdCluster, EtcdClusterSpec};
 pub use image::{ImageSpec, PullPolicy, PullSecret};
 pub use labels::*;
+pub use maintenance::{MaintenanceSpec, MaintenanceWindow};
 pub use options::{AutoCompactionMode, LogLevel, OptionsSpec};
 pub use pod_template::{PodMetadata, PodSpec, PodTemplate, Resources};
 pub use quantity::{Quantity, QuantityError};
 pub use recovery::{QuorumLossPolicy, QuorumLossSpec, RecoverySpec};
 pub use service::{ServiceSpec, ServiceType};
+pub use sidecar::{ExtraVolume, ObjectName, Sidecar, SidecarMount, SidecarPort};
 pub use status::{
-    BlockedBy, Bootstrap, ConditionType, Departure, EtcdClusterStatus, MemberRole, MemberStatus,
-    Phase, PlanStatus, Ticket, TicketKind,
+    BlockedBy, Bootstrap, ConditionType, Departure, Engine, EtcdClusterStatus, HistoryMark,
+    ImageEngine, MemberRole, MemberStatus, Phase, PlanStatus, RefusedResize, Ticket, TicketKind,
 };
 pub use storage::{ClaimSpec, EmptyDirSpec, RetentionPolicy, StorageMedium, StorageSpec};
 

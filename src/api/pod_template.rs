@@ -1,5 +1,6 @@
 //! The part of a pod that users may shape. It is a list of what is allowed, not a
-//! patch: nothing here can raise a pod's privileges or borrow an identity.
+//! patch: nothing here can raise a pod's privileges. Who may not create pods may not
+//! set what reads Secrets or borrows an identity; an admission policy sees to that.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +9,7 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::Quantity;
+use super::{ExtraVolume, Quantity, Sidecar};
 
 /// Shape of the members' pods.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -45,9 +46,16 @@ pub struct PodMetadata {
     pub annotations: BTreeMap<String, String>,
 }
 
-/// Scheduling and resources of the pods.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+/// Scheduling and resources of the pods, and what runs beside etcd.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(
+    cel,
+    validation = (
+        "!has(self.sidecars) || self.sidecars.all(s, !has(s.volumeMounts) || s.volumeMounts.all(m, has(self.volumes) && self.volumes.exists(v, v.name == m.name)))",
+        "podTemplate.spec.sidecars[].volumeMounts[].name must be the name of one of podTemplate.spec.volumes"
+    ),
+)]
 pub struct PodSpec {
     /// CPU and memory of the etcd container.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -79,6 +87,21 @@ pub struct PodSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 5, max = 3600))]
     pub termination_grace_period_seconds: Option<i64>,
+    /// ServiceAccount of the pods, for pull secrets and policies. Its token is not
+    /// mounted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub service_account_name: Option<String>,
+    /// Containers beside etcd.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 4))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub sidecars: Vec<Sidecar>,
+    /// Volumes for them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub volumes: Vec<ExtraVolume>,
 }
 
 /// CPU and memory.

@@ -33,6 +33,19 @@ pub struct EtcdClusterStatus {
     /// when the default changes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub default_image: Option<String>,
+    /// What `image` was found to be, by a pod that ran it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image_engine: Option<ImageEngine>,
+    /// Size all volumes were last grown to; absent while they are as they were made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub volume_size: Option<String>,
+    /// A growth of the volumes that was refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused_resize: Option<RefusedResize>,
+    /// How far history will be compacted, once it is old enough. Only there while
+    /// the store is nearly full and etcd does not compact by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub history: Option<HistoryMark>,
     /// Members there are, or 0 when asleep.
     #[serde(default)]
     pub replicas: i32,
@@ -77,6 +90,10 @@ impl Default for EtcdClusterStatus {
             version: None,
             image: None,
             default_image: None,
+            image_engine: None,
+            volume_size: None,
+            refused_resize: None,
+            history: None,
             replicas: 0,
             ready_replicas: 0,
             selector: String::new(),
@@ -145,7 +162,7 @@ pub struct Bootstrap {
 }
 
 /// What is known of a member.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct MemberStatus {
     /// `<cluster>-<serial>`, also its name in etcd.
@@ -162,6 +179,29 @@ pub struct MemberStatus {
     /// Version it reports.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
+    /// Which server its data belongs to, once it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub engine: Option<Engine>,
+    /// Its Raft term. This and the figures below are as of the last change of
+    /// status; they alone are no reason to write it until they are 10 % off.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub raft_term: Option<i64>,
+    /// Index of its last log entry.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub raft_index: Option<i64>,
+    /// Bytes its store takes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub db_size: Option<i64>,
+    /// Bytes of them that are in use; the rest is what defragmentation would free.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub db_size_in_use: Option<i64>,
+    /// Alarms it has raised: `NOSPACE`, `CORRUPT`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    pub alarms: Vec<String>,
+    /// When the operator last defragmented it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub defragmented_at: Option<Time>,
     /// The ticket it was admitted with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ticket: Option<Ticket>,
@@ -186,6 +226,68 @@ pub enum Departure {
     Replaced,
     /// It was added and never became a voter.
     RolledBack,
+}
+
+/// Which server wrote a data directory, or an image holds. Both follow the same leader;
+/// etcd-core takes a data directory of stock etcd over, the other way there is none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Engine {
+    /// Stock etcd.
+    Etcd,
+    /// etcd-core.
+    EtcdCore,
+}
+
+impl Engine {
+    /// Its name in sentences.
+    pub fn name(self) -> &'static str {
+        match self {
+            Engine::Etcd => "stock etcd",
+            Engine::EtcdCore => "etcd-core",
+        }
+    }
+
+    /// Whether it starts on a data directory of `data`.
+    pub fn reads(self, data: Engine) -> bool {
+        self == data || self == Engine::EtcdCore
+    }
+}
+
+/// What an image was found to be, by a pod that ran it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ImageEngine {
+    /// The image.
+    pub image: String,
+    /// Which server it holds.
+    pub engine: Engine,
+    /// Version of etcd it names itself by.
+    pub version: String,
+}
+
+/// A growth of the volumes that was refused.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RefusedResize {
+    /// The size that was asked for.
+    pub size: String,
+    /// When it was last refused.
+    pub at: Time,
+    /// Why.
+    pub message: String,
+}
+
+/// A revision, and when it was the newest one.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct HistoryMark {
+    /// The revision.
+    pub revision: i64,
+    /// When it was the newest.
+    pub at: Time,
+    /// Whether history was compacted up to it.
+    #[serde(default)]
+    pub compacted: bool,
 }
 
 /// What a member is to the cluster.
@@ -270,13 +372,19 @@ pub enum ConditionType {
     /// A newer operator would render the pods differently; taken with the next
     /// planned restart.
     UpdatePending,
+    /// The store of a member is nearly full, or full.
+    SpaceLow,
+    /// Volumes are being grown, or cannot be.
+    Resizing,
+    /// A maintenance window is open.
+    MaintenanceWindow,
     /// `spec.paused` is set.
     Paused,
 }
 
 impl ConditionType {
     /// Every type, in the order they are listed in status.
-    pub const ALL: [ConditionType; 8] = [
+    pub const ALL: [ConditionType; 11] = [
         ConditionType::Ready,
         ConditionType::Reconciling,
         ConditionType::Stalled,
@@ -284,6 +392,9 @@ impl ConditionType {
         ConditionType::Degraded,
         ConditionType::QuorumLost,
         ConditionType::UpdatePending,
+        ConditionType::SpaceLow,
+        ConditionType::Resizing,
+        ConditionType::MaintenanceWindow,
         ConditionType::Paused,
     ];
 
@@ -297,6 +408,9 @@ impl ConditionType {
             ConditionType::Degraded => "Degraded",
             ConditionType::QuorumLost => "QuorumLost",
             ConditionType::UpdatePending => "UpdatePending",
+            ConditionType::SpaceLow => "SpaceLow",
+            ConditionType::Resizing => "Resizing",
+            ConditionType::MaintenanceWindow => "MaintenanceWindow",
             ConditionType::Paused => "Paused",
         }
     }

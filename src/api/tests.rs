@@ -45,6 +45,10 @@ fn good_specs_are_accepted() {
         json!({"options": {"autoCompactionMode": "Revision", "autoCompactionRetention": "1000"}}),
         json!({"podTemplate": {"metadata": {"labels": {"team": "a"}}, "spec": {"resources": {"requests": {"cpu": 1}}}}}),
         json!({"service": {"type": "LoadBalancer", "annotations": {"a": "b"}}}),
+        json!({"maintenance": {"windows": [{"schedule": "0 2 * * SUN", "timeZone": "Europe/Berlin", "duration": "4h"}]}}),
+        json!({"podTemplate": {"spec": {
+            "sidecars": [{"name": "x", "image": "x", "volumeMounts": [{"name": "v", "mountPath": "/v"}]}],
+            "volumes": [{"name": "v", "secret": {"name": "s"}}]}}}),
     ] {
         let cluster = cluster(spec.clone());
         assert!(
@@ -105,6 +109,26 @@ fn o32_specs_that_make_no_sense_are_refused_with_what_is_allowed() {
         (
             json!({"options": {"autoCompactionMode": "Revision", "autoCompactionRetention": "8h"}}),
             "must be a number of revisions",
+        ),
+        (
+            json!({"maintenance": {"windows": [{"schedule": "* * * * *", "duration": "0h"}]}}),
+            "must be longer than 0",
+        ),
+        (
+            json!({"podTemplate": {"spec": {"sidecars": [{"name": "etcd", "image": "x"}]}}}),
+            "must not be etcd or admission",
+        ),
+        (
+            json!({"podTemplate": {"spec": {"sidecars": [{"name": "x", "image": "x", "ports": [{"name": "x", "containerPort": 2379}]}]}}}),
+            "must not be 2379",
+        ),
+        (
+            json!({"podTemplate": {"spec": {"sidecars": [{"name": "x", "image": "x", "volumeMounts": [{"name": "data", "mountPath": "/d"}]}]}}}),
+            "must be the name of one of podTemplate.spec.volumes",
+        ),
+        (
+            json!({"podTemplate": {"spec": {"volumes": [{"name": "x"}]}}}),
+            "exactly one of configMap, secret and emptyDir",
         ),
         (
             json!({"podTemplate": {"metadata": {"labels": {"etcd-core.io/role": "voter"}}}}),
@@ -250,10 +274,35 @@ fn x06_the_pod_template_lends_no_privilege() {
             "priorityClassName",
             "resources",
             "schedulerName",
+            // These three only for those who may create pods: the chart's policy.
+            "serviceAccountName",
+            "sidecars",
             "terminationGracePeriodSeconds",
             "tolerations",
-            "topologySpreadConstraints"
+            "topologySpreadConstraints",
+            "volumes"
         ],
         "a new field must not let an author of EtcdClusters do what creating pods would not"
     );
+    let of = |name: &str| -> Vec<String> {
+        let items = &spec["properties"][name]["items"]["properties"];
+        items.as_object().unwrap().keys().cloned().collect()
+    };
+    assert_eq!(
+        of("sidecars"),
+        [
+            "args",
+            "command",
+            "env",
+            "image",
+            "name",
+            "ports",
+            "pullPolicy",
+            "resources",
+            "volumeMounts"
+        ],
+        "no securityContext, no devices, no lifecycle hooks"
+    );
+    let sources = ["configMap", "emptyDir", "name", "secret"];
+    assert_eq!(of("volumes"), sources, "nothing of the node");
 }

@@ -10,6 +10,7 @@ mod requests;
 mod server;
 mod streams;
 mod told;
+mod volunteers;
 
 pub use lease::{Lease, LeaseError};
 pub use metrics::{Metrics, ReconcileOutcome};
@@ -42,6 +43,8 @@ pub struct Options {
     pub identity: String,
     /// Clusters reconciled at a time.
     pub concurrency: u16,
+    /// Clusters whose members are restarted at a time for the operator's own sake.
+    pub voluntary_updates: u16,
 }
 
 /// Why the operator ended.
@@ -74,6 +77,7 @@ pub(crate) struct Context {
     told: told::Told,
     /// When each cluster is to be looked at again, by namespace and name.
     due: Mutex<HashMap<(String, String), Instant>>,
+    pub(crate) volunteers: volunteers::Volunteers,
 }
 
 /// Runs until a signal, or until leadership is lost.
@@ -125,6 +129,7 @@ pub async fn run(config: Config, options: Options) -> Result<(), RunError> {
         settings: options.settings.clone(),
         told: told::Told::default(),
         due: Mutex::default(),
+        volunteers: volunteers::Volunteers::new(options.voluntary_updates.into()),
     });
     let work = streams::run(context, probe, options.clone());
     let Some(lease) = lease else {

@@ -20,6 +20,7 @@ use crate::{
     causes::causes,
     observe::{ObserveError, Observed, Observer, Source},
     plan::{Call, Plan, Reply},
+    status::news,
     turn::{Fault, StepError, Surroundings, Turn, turn},
 };
 
@@ -60,6 +61,10 @@ pub(super) enum ReconcileError {
 impl Fault for ReconcileError {
     fn is_gone(&self) -> bool {
         matches!(self, ReconcileError::Write(error) if error.is_gone())
+    }
+
+    fn is_refused(&self) -> bool {
+        matches!(self, ReconcileError::Write(error) if error.is_refused())
     }
 
     fn is_transient(&self) -> bool {
@@ -259,6 +264,11 @@ impl Surroundings for Around<'_> {
         Ok(applier.call(cluster, observed, call).await?)
     }
 
+    fn may_volunteer(&mut self, plan: &Plan) -> bool {
+        let volunteers = &self.worker.context.volunteers;
+        volunteers.may(&self.namespace, &self.name, plan)
+    }
+
     /// Metrics, and events for conditions that turned.
     async fn announce(&mut self, cluster: &EtcdCluster, after: &EtcdClusterStatus) {
         let (namespace, name) = (&self.namespace, &self.name);
@@ -271,31 +281,22 @@ impl Surroundings for Around<'_> {
             let leader = after.leader.as_deref().unwrap_or_default();
             info!(namespace, name, leader, before, "another member leads");
         }
-        let before = cluster.status.as_ref();
-        let turned = |type_| is(after, type_) && !before.is_some_and(|before| is(before, type_));
-        let message = |type_: ConditionType| {
-            let found = after.conditions.iter().find(|c| c.type_ == type_.as_str());
-            found.map(|c| c.message.clone()).unwrap_or_default()
-        };
-        for (type_, kind) in [
-            (ConditionType::Ready, EventType::Normal),
-            (ConditionType::Stalled, EventType::Warning),
-            (ConditionType::QuorumLost, EventType::Warning),
-            (ConditionType::Degraded, EventType::Warning),
-        ] {
-            if turned(type_) {
-                let text = message(type_);
-                info!(
-                    namespace,
-                    name,
-                    condition = type_.as_str(),
-                    message = text,
-                    "turned true"
-                );
-                self.worker
-                    .event(cluster, kind, type_.as_str(), None, &text)
-                    .await;
-            }
+        for news in news(cluster.status.as_ref(), after) {
+            let kind = if news.warning {
+                EventType::Warning
+            } else {
+                EventType::Normal
+            };
+            info!(
+                namespace = self.namespace,
+                name = self.name,
+                condition = news.reason,
+                message = news.message,
+                "condition changed"
+            );
+            self.worker
+                .event(cluster, kind, &news.reason, None, &news.message)
+                .await;
         }
     }
 
@@ -363,6 +364,7 @@ impl Context {
         self.metrics.forget(namespace, name);
         self.told.forget(namespace, name);
         self.fights.forget(namespace, name);
+        self.volunteers.forget(namespace, name);
         let key = (namespace.to_owned(), name.to_owned());
         self.due.lock().remove(&key);
     }

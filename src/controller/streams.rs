@@ -16,7 +16,7 @@ use kube::{
     Api, Client, Resource, ResourceExt,
     core::DeserializeGuard,
     runtime::{
-        Config, Controller, PredicateConfig, WatchStreamExt, controller, predicates,
+        Config, Controller, Predicate, PredicateConfig, WatchStreamExt, controller, predicates,
         reflector::{self, ObjectRef},
         watcher,
     },
@@ -92,13 +92,16 @@ async fn controller(
     });
     let clusters: Api<Guarded> = api(client, namespace);
     let (reader, writer) = reflector::store();
-    // Our own writes of status are not news.
+    // Our own writes of status are not news; an annotation may ask for a restart.
     let specs = watcher(clusters, watcher::Config::default())
         .default_backoff()
         .modify(|object| object.managed_fields_mut().clear())
         .reflect(writer)
         .applied_objects()
-        .predicate_filter(predicates::generation, PredicateConfig::default());
+        .predicate_filter(
+            predicates::generation.combine(predicates::annotations),
+            PredicateConfig::default(),
+        );
     Controller::for_stream(specs, reader)
         .with_config(
             Config::default()

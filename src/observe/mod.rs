@@ -84,6 +84,8 @@ pub struct PodSeen {
     pub created: Option<Timestamp>,
     /// Digest of the template it was made from.
     pub template: String,
+    /// Image of its etcd.
+    pub image: String,
     /// Whether it bears the label of a voter.
     pub voter: bool,
     /// Whether it bears a ticket.
@@ -114,6 +116,13 @@ pub struct ClaimSeen {
     pub member_id: Option<u64>,
     /// What it asks for, as written.
     pub size: String,
+    /// How large its volume is, as the claim's status says; `None` until it is bound.
+    pub capacity: Option<String>,
+    /// Its StorageClass.
+    pub class: Option<String>,
+    /// What Kubernetes says of its growth: `Resizing`, `FileSystemResizePending`, ...
+    /// with the message, if it is being grown.
+    pub resizing: Option<String>,
     /// Whether the cluster owns it, so that it goes when the cluster goes.
     pub owned: bool,
     /// Whether it is being deleted.
@@ -144,6 +153,25 @@ pub struct EtcdSeen {
     pub serving: bool,
     /// Alarms and errors it names.
     pub errors: Vec<String>,
+    /// Kinds of the alarms that are raised, wherever in the cluster: `NOSPACE`, `CORRUPT`.
+    pub alarms: Vec<RaisedAlarm>,
+    /// Newest revision of its store.
+    pub revision: i64,
+    /// Bytes its store takes.
+    pub db_size: i64,
+    /// Bytes of them that are in use.
+    pub db_size_in_use: i64,
+    /// Its quota in bytes; 0 if it does not say.
+    pub quota: i64,
+}
+
+/// An alarm that stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RaisedAlarm {
+    /// Member that raised it.
+    pub member_id: u64,
+    /// Its kind, as etcd writes it.
+    pub kind: String,
 }
 
 /// etcd's own view of who belongs to the cluster.

@@ -276,9 +276,50 @@ fn claim_seen(claim: &PersistentVolumeClaim, uid: Option<&str>) -> ClaimSeen {
             .and_then(|requests| requests.get("storage"))
             .map(|quantity| quantity.0.clone())
             .unwrap_or_default(),
+        capacity: claim
+            .status
+            .as_ref()
+            .and_then(|status| status.capacity.as_ref())
+            .and_then(|capacity| capacity.get("storage"))
+            .map(|quantity| quantity.0.clone()),
+        class: claim
+            .spec
+            .as_ref()
+            .and_then(|spec| spec.storage_class_name.clone()),
+        resizing: resizing(claim),
         owned: owned_by(meta, uid),
         deleting: meta.deletion_timestamp.is_some(),
     }
+}
+
+/// What Kubernetes says of a claim's growth.
+fn resizing(claim: &PersistentVolumeClaim) -> Option<String> {
+    const TYPES: [&str; 4] = [
+        "ControllerResizeError",
+        "NodeResizeError",
+        "FileSystemResizePending",
+        "Resizing",
+    ];
+    let conditions = claim.status.as_ref()?.conditions.as_deref()?;
+    let of = |type_: &&str| {
+        conditions
+            .iter()
+            .find(|c| c.type_ == **type_ && c.status == "True")
+    };
+    let condition = TYPES.iter().find_map(of)?;
+    Some(match condition.message.as_deref() {
+        Some(message) if !message.is_empty() => format!("{}: {message}", condition.type_),
+        _ => condition.type_.clone(),
+    })
+}
+
+/// The image of a pod's etcd, as its spec asks for it.
+fn image(pod: &Pod) -> String {
+    pod.spec
+        .as_ref()
+        .and_then(|spec| spec.containers.iter().find(|c| c.name == "etcd"))
+        .and_then(|container| container.image.clone())
+        .unwrap_or_default()
 }
 
 fn pod_seen(pod: &Pod) -> PodSeen {
@@ -295,6 +336,7 @@ fn pod_seen(pod: &Pod) -> PodSeen {
         template: annotation(meta, ANNOTATION_TEMPLATE)
             .cloned()
             .unwrap_or_default(),
+        image: image(pod),
         voter: label(meta, LABEL_ROLE).map(String::as_str) == Some(ROLE_VOTER),
         ticketed: annotation(meta, ANNOTATION_TICKET).is_some(),
         ready,
@@ -332,6 +374,11 @@ fn trouble(pod: &Pod) -> Option<String> {
         let state = container.state.as_ref();
         if let Some(waiting) = state.and_then(|state| state.waiting.as_ref()) {
             let reason = waiting.reason.as_deref().unwrap_or_default();
+            if matches!(reason, "ErrImagePull" | "ImagePullBackOff") {
+                // The kubelet goes back and forth between the two.
+                let image = &container.image;
+                return Some(format!("ImageUnavailable: image {image} cannot be pulled"));
+            }
             if !matches!(reason, "" | "PodInitializing" | "ContainerCreating") {
                 return Some(say(reason, waiting.message.as_ref()));
             }

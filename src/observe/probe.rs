@@ -21,7 +21,7 @@ use crate::{
     identity::{CLIENT_PORT, METRICS_PORT},
 };
 
-use super::{EtcdMember, EtcdSeen, Membership};
+use super::{EtcdMember, EtcdSeen, Membership, RaisedAlarm};
 
 const CONNECT: Duration = Duration::from_secs(1);
 const REQUEST: Duration = Duration::from_secs(3);
@@ -108,7 +108,12 @@ impl Probe {
             raft_index: response.raft_index,
             raft_applied: response.raft_applied_index,
             serving: healthy && response.leader != 0,
+            alarms: response.errors.iter().filter_map(|e| alarm(e)).collect(),
             errors: response.errors,
+            revision: header.revision,
+            db_size: response.db_size,
+            db_size_in_use: response.db_size_in_use,
+            quota: response.db_size_quota,
         })
     }
 
@@ -157,10 +162,35 @@ impl Probe {
     }
 }
 
+/// Reads an alarm among the errors of a status: `memberID:13803658152347727308 alarm:NOSPACE `.
+fn alarm(error: &str) -> Option<RaisedAlarm> {
+    let mut words = error.split_whitespace();
+    let member_id = words.next()?.strip_prefix("memberID:")?.parse().ok()?;
+    let kind = words.next()?.strip_prefix("alarm:")?.to_owned();
+    Some(RaisedAlarm { member_id, kind })
+}
+
 fn url(ip: &str, port: u16, path: &str) -> Result<String, ProbeError> {
     match ip.parse() {
         Ok(IpAddr::V4(ip)) => Ok(format!("http://{ip}:{port}{path}")),
         Ok(IpAddr::V6(ip)) => Ok(format!("http://[{ip}]:{port}{path}")),
         Err(_) => Err(ProbeError::Address(ip.to_owned())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn alarms_are_read_from_a_status() {
+        let raised = alarm("memberID:13803658152347727308 alarm:NOSPACE ").unwrap();
+        assert_eq!(
+            (raised.member_id, raised.kind.as_str()),
+            (13_803_658_152_347_727_308, "NOSPACE")
+        );
+        for other in ["etcdserver: no leader", "memberID:x alarm:NOSPACE", ""] {
+            assert_eq!(alarm(other), None, "{other}");
+        }
     }
 }

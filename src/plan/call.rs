@@ -2,11 +2,15 @@
 //! members, the simulation of its model of both. So the order in which a step writes
 //! is in one place, and is what the simulation cuts off before and after each call.
 
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::core::ApiResource;
 use serde_json::Value;
 
 use crate::{
-    api::{Bootstrap, Departure, EtcdClusterStatus, MemberRole, Ticket},
+    api::{
+        Bootstrap, Departure, EtcdClusterStatus, HistoryMark, MemberRole, RefusedResize, Ticket,
+    },
     identity,
 };
 
@@ -106,6 +110,21 @@ pub enum EtcdCall {
         /// Its ID.
         to_id: u64,
     },
+    /// Drop history up to a revision.
+    Compact {
+        /// The revision.
+        revision: i64,
+    },
+    /// Have a member give back what its store does not use.
+    Defragment {
+        /// The member.
+        member: String,
+    },
+    /// Disarm the alarm NOSPACE of a member.
+    DisarmNoSpace {
+        /// ID of the member that raised it.
+        id: u64,
+    },
 }
 
 /// What a call answered.
@@ -118,7 +137,7 @@ pub enum Reply {
 }
 
 /// What is recorded in status before, or because of, an act.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Record {
     /// A member of that serial is about to be made; the serial is spent.
     Serial {
@@ -165,6 +184,24 @@ pub enum Record {
         /// The member.
         member: String,
     },
+    /// Volumes are about to grow from this size, which their quota still follows.
+    VolumeSize {
+        /// The size.
+        size: String,
+    },
+    /// The API server refused to let a volume grow.
+    ResizeRefused(RefusedResize),
+    /// How far history will be compacted; `None`: not at all.
+    History(Option<HistoryMark>),
+    /// It was.
+    Compacted,
+    /// A member is about to be defragmented: one that cannot is not asked again and again.
+    Defragmented {
+        /// The member.
+        member: String,
+        /// When.
+        at: Timestamp,
+    },
     /// A member was added as learner.
     Joined {
         /// The member.
@@ -195,6 +232,24 @@ impl Call {
         }
     }
 
+    /// What is to be recorded if the API server refuses it for what it asks.
+    pub fn refused(&self, at: Timestamp, message: &str) -> Option<Record> {
+        let Call::Patch {
+            kind: Kind::Claim,
+            patch,
+            ..
+        } = self
+        else {
+            return None;
+        };
+        let size = patch.pointer("/spec/resources/requests/storage")?;
+        Some(Record::ResizeRefused(RefusedResize {
+            size: size.as_str()?.to_owned(),
+            at: Time(at),
+            message: message.to_owned(),
+        }))
+    }
+
     /// What it does, for errors and for traces of the simulation.
     pub fn what(&self) -> String {
         match self {
@@ -206,6 +261,9 @@ impl Call {
             Call::Etcd(EtcdCall::Promote { member, .. }) => format!("promotes {member}"),
             Call::Etcd(EtcdCall::Remove { member, .. }) => format!("removes {member}"),
             Call::Etcd(EtcdCall::MoveLeader { to, .. }) => format!("moves leadership to {to}"),
+            Call::Etcd(EtcdCall::Compact { revision }) => format!("compacts up to {revision}"),
+            Call::Etcd(EtcdCall::Defragment { member }) => format!("defragments {member}"),
+            Call::Etcd(EtcdCall::DisarmNoSpace { .. }) => "disarms NOSPACE".to_owned(),
         }
     }
 }
@@ -243,6 +301,17 @@ impl Record {
                 let line = status.member_mut(member);
                 line.id = Some(ticket.member_id.clone());
                 line.ticket = Some(ticket.clone());
+            }
+            Record::VolumeSize { size } => status.volume_size = Some(size.clone()),
+            Record::ResizeRefused(refused) => status.refused_resize = Some(refused.clone()),
+            Record::History(mark) => status.history = mark.clone(),
+            Record::Compacted => {
+                if let Some(mark) = &mut status.history {
+                    mark.compacted = true;
+                }
+            }
+            Record::Defragmented { member, at } => {
+                status.member_mut(member).defragmented_at = Some(Time(*at));
             }
             Record::TicketReturned { member } => status.member_mut(member).ticket = None,
             Record::Joined { member, id } => {

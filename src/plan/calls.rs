@@ -7,7 +7,7 @@ use serde_json::json;
 use crate::{
     admission::TicketPaper,
     api::{
-        ANNOTATION_RETIRED, ANNOTATION_TICKET, EtcdCluster, LABEL_ROLE, ROLE_VOTER,
+        ANNOTATION_RETIRED, ANNOTATION_TICKET, EtcdCluster, LABEL_ROLE, Quantity, ROLE_VOTER,
         RetentionPolicy, Ticket,
     },
     identity,
@@ -102,8 +102,25 @@ pub fn calls(
         Step::TagMember { member } => around.tag(&member),
         Step::GrowClaim { member, size } => {
             let spec = json!({"resources": {"requests": {"storage": size}}});
-            around.patch_claim(&member, spec).into_iter().collect()
+            let record = around.size_until_now().into_iter();
+            record.chain(around.patch_claim(&member, spec)).collect()
         }
+        Step::MarkHistory { mark } => vec![Call::Record(Record::History(mark))],
+        Step::Compact { revision } => vec![
+            Call::Etcd(EtcdCall::Compact { revision }),
+            Call::Record(Record::Compacted),
+        ],
+        Step::Defragment { member, at } => vec![
+            Call::Record(Record::Defragmented {
+                member: member.clone(),
+                at,
+            }),
+            Call::Etcd(EtcdCall::Defragment { member }),
+        ],
+        Step::DisarmNoSpace { ids } => ids
+            .into_iter()
+            .map(|id| Call::Etcd(EtcdCall::DisarmNoSpace { id }))
+            .collect(),
         Step::SetReplicas {
             members,
             replicas: 0,
@@ -294,6 +311,22 @@ impl Around<'_> {
         let mut claim = render::claim(self.cluster, member, &spec, ids);
         claim.metadata.uid = Some(seen.uid.clone());
         Some(manifest(Kind::Claim, &claim, true))
+    }
+
+    /// The size that volumes have had so far, for the quota to follow until all have
+    /// grown; recorded once.
+    fn size_until_now(&self) -> Option<Call> {
+        let status = self.cluster.status.as_ref()?;
+        if status.volume_size.is_some() {
+            return None;
+        }
+        let claims = self.roster.members.iter();
+        let claims = claims.filter_map(|member| member.objects.claim.as_ref());
+        let millis = |size: &String| Quantity(size.clone()).millis().unwrap_or(i128::MAX);
+        let size = claims
+            .map(|claim| &claim.size)
+            .min_by_key(|size| millis(size))?;
+        Some(Call::Record(Record::VolumeSize { size: size.clone() }))
     }
 
     fn patch_claim(&self, member: &str, spec: serde_json::Value) -> Option<Call> {

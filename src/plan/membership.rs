@@ -13,6 +13,7 @@ use crate::{
 use super::{
     Plan, Roster, StalledReason, Step, bootstrap, repair,
     roster::{Member, quorum},
+    upgrade,
 };
 
 /// How long a learner may take from its admission to its first sign of life.
@@ -39,6 +40,13 @@ pub(super) fn plan(cluster: &EtcdCluster, roster: &Roster<'_>, now: Timestamp) -
             blocked: vec![blocked("UnknownMember", &message)],
             ..Plan::wait(message)
         });
+    }
+    if let Some(other) = roster.voters().find(|member| member.holds_other_data()) {
+        let why = format!(
+            "{} holds data that its image cannot read; removes it, and a new member takes its place",
+            other.name
+        );
+        return Some(repair::remove(roster, other, why));
     }
     repair::plan(cluster, roster, now).or_else(|| scale(cluster, roster, now))
 }
@@ -193,7 +201,13 @@ fn grow(
     let Some(candidate) = candidates.first() else {
         let serial = roster.next_serial;
         let name = identity::member_name(roster.cluster, serial);
-        let reason = format!("{voters} members, {wanted} wanted; makes {name}");
+        let reason = match &roster.outgoing {
+            Some(outgoing) if voters + 1 == wanted => format!(
+                "{}; makes {name}, which may replace {}",
+                outgoing.why, outgoing.member
+            ),
+            _ => format!("{voters} members, {wanted} wanted; makes {name}"),
+        };
         return Plan::step(
             Step::CreateMember {
                 member: name,
@@ -217,6 +231,9 @@ fn grow(
     if !candidate.waits() {
         return Plan::wait(format!("waits for {name}: {}", candidate.trouble()));
     }
+    if let Some(outgoing) = roster.outgoing.as_ref().filter(|outgoing| outgoing.proof) {
+        return Plan::wait(format!("waits for {name}: {}", outgoing.why));
+    }
     let serving = roster.serving();
     if serving < voters {
         return guarded(
@@ -238,9 +255,11 @@ fn grow(
 fn shrink(roster: &Roster<'_>, wanted: usize) -> Plan {
     let voters = roster.voters().count();
     let leader = roster.leader().map(|member| member.serial);
+    let outgoing = roster.outgoing.as_ref().map(|outgoing| &outgoing.member);
     let victim = roster.voters().max_by_key(|member| {
         (
             !member.is_serving(),
+            outgoing == Some(&member.name),
             repair::is_doomed(member),
             leader != Some(member.serial),
             member.serial,
@@ -249,6 +268,13 @@ fn shrink(roster: &Roster<'_>, wanted: usize) -> Plan {
     let Some((victim, id)) = victim.and_then(|victim| Some((victim, victim.id?))) else {
         return Plan::wait("waits for the members' IDs");
     };
+    // One that is replaced goes only while all the others are well; with a voter too
+    // many there is no hurry.
+    if let Some(member) = outgoing.and_then(|name| roster.get(name))
+        && let Some(held) = upgrade::others_unfit(roster, member, "removed")
+    {
+        return held;
+    }
     let left = roster
         .voters()
         .filter(|m| m.name != victim.name && m.is_serving())
@@ -272,7 +298,8 @@ fn shrink(roster: &Roster<'_>, wanted: usize) -> Plan {
             ),
         };
     }
-    let departure = if victim.is_serving() && !repair::is_doomed(victim) {
+    let replaced = repair::is_doomed(victim) || outgoing == Some(&victim.name);
+    let departure = if victim.is_serving() && !replaced {
         Departure::Scaled
     } else {
         Departure::Replaced
@@ -283,7 +310,15 @@ fn shrink(roster: &Roster<'_>, wanted: usize) -> Plan {
             id,
             departure,
         },
-        format!("{voters} members, {wanted} wanted; removes {}", victim.name),
+        match &roster.outgoing {
+            Some(outgoing) if outgoing.member == victim.name => {
+                format!(
+                    "{}; a new member has taken its place: removes {}",
+                    outgoing.why, victim.name
+                )
+            }
+            _ => format!("{voters} members, {wanted} wanted; removes {}", victim.name),
+        },
     )
 }
 

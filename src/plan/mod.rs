@@ -4,8 +4,10 @@
 //! EtcdCluster + Observed + now -> Roster -> the first part that has something to say:
 //!   objects      Services and budget, what is missing of members, labels, claims
 //!   bootstrap    until the cluster has formed
-//!   membership   learners, scale
+//!   volume       claims that grow
+//!   membership   learners, scale, members that are replaced
 //!   repair       who is lost, and when another takes its place
+//!   quota        stores that fill up
 //!   update       templates, one member at a time
 //!              -> Plan { step, reason, blocked, stalled }
 //!   calls      Step -> Calls, in the order `apply` makes them
@@ -16,17 +18,25 @@ mod call;
 mod calls;
 mod membership;
 mod objects;
+mod quota;
 mod repair;
 mod roster;
 mod step;
 mod update;
+mod upgrade;
+mod volume;
+mod windows;
 
 pub use call::{Call, EtcdCall, Kind, Manifest, Record, Reply};
 pub use calls::calls;
+pub use quota::{Space, space};
 pub use repair::Loss;
 pub(crate) use roster::quorum;
 pub use roster::{Member, Roster};
 pub use step::Step;
+pub use upgrade::Outgoing;
+pub use volume::{Volumes, have_grown, volumes};
+pub use windows::{WindowState, Windows, windows};
 
 use std::time::Duration;
 
@@ -39,7 +49,7 @@ use crate::{
 };
 
 /// What is done next, and as important, what is not, and why.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Plan {
     /// The step; [`Step::None`] when there is nothing to do now.
     pub step: Step,
@@ -51,6 +61,8 @@ pub struct Plan {
     pub stalled: Option<Stalled>,
     /// Set when members' templates differ only because the operator changed.
     pub update_pending: bool,
+    /// Set when nobody asked for the step: the operator wants it, in a window.
+    pub voluntary: bool,
 }
 
 /// Why only a human can help.
@@ -75,6 +87,8 @@ pub enum StalledReason {
     QuorumLost,
     /// The image brings another version than the spec asks for.
     VersionMismatch,
+    /// The image's server cannot read the data of so many members that none serves.
+    UnreadableData,
 }
 
 impl StalledReason {
@@ -86,6 +100,7 @@ impl StalledReason {
             StalledReason::ForeignCluster => "ForeignCluster",
             StalledReason::QuorumLost => "QuorumLost",
             StalledReason::VersionMismatch => "VersionMismatch",
+            StalledReason::UnreadableData => "UnreadableData",
         }
     }
 }
@@ -113,12 +128,19 @@ impl Plan {
     }
 
     fn idle() -> Plan {
+        Plan::default()
+    }
+
+    /// The plan while too many other clusters are being restarted for the operator's
+    /// own sake: nothing, for now.
+    pub fn held_back(self) -> Plan {
+        let message = "other clusters have their turn to be restarted for what this operator renders differently";
+        let mut blocked_by = self.blocked;
+        blocked_by.push(blocked("Turn", message));
         Plan {
-            step: Step::None,
-            reason: String::new(),
-            blocked: Vec::new(),
-            stalled: None,
-            update_pending: false,
+            blocked: blocked_by,
+            update_pending: self.update_pending,
+            ..Plan::idle()
         }
     }
 
@@ -155,7 +177,7 @@ pub fn plan(
     settings: &Settings,
     now: Timestamp,
 ) -> Plan {
-    let roster = Roster::new(cluster, observed);
+    let mut roster = Roster::new(cluster, observed);
     if cluster.metadata.deletion_timestamp.is_some() {
         return Plan::wait("the EtcdCluster is being deleted; Kubernetes clears away what it owns");
     }
@@ -184,6 +206,8 @@ pub fn plan(
         return stalled;
     }
     let pod_spec = render::pod_spec_digest(cluster);
+    let windows = windows(cluster.spec.maintenance.as_ref(), now).state;
+    roster.outgoing = upgrade::outgoing(cluster, &roster, settings, &pod_spec, windows);
     let mut plan = objects::shared(cluster, &roster, observed)
         .or_else(|| {
             if roster.formed() {
@@ -194,13 +218,17 @@ pub fn plan(
         })
         .or_else(|| objects::members(cluster, &roster))
         .or_else(|| update::refresh(cluster, &roster, settings))
+        .or_else(|| volume::plan(cluster, &roster, now))
+        .or_else(|| upgrade::unreadable(&roster))
         .or_else(|| membership::plan(cluster, &roster, now))
-        .or_else(|| update::plan(cluster, &roster, settings, &pod_spec))
-        .or_else(|| objects::grow_claim(cluster, &roster))
+        .or_else(|| quota::plan(cluster, &roster, windows, now))
+        .or_else(|| update::plan(cluster, &roster, settings, &pod_spec, windows))
+        .or_else(|| volume::waits(cluster, &roster))
         .unwrap_or_else(Plan::idle);
     let notes = objects::lingering(&roster)
         .into_iter()
-        .chain(repair::notes(cluster, &roster, now));
+        .chain(repair::notes(cluster, &roster, now))
+        .chain(quota::held(cluster, &roster, windows));
     for note in notes {
         // A guard is told once.
         if !plan.blocked.iter().any(|told| told.guard == note.guard) {

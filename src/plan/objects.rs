@@ -2,7 +2,7 @@
 //! StatefulSets that vanished, labels and annotations, remains of former members.
 
 use crate::{
-    api::{BlockedBy, Departure, EtcdCluster, Quantity, RetentionPolicy},
+    api::{BlockedBy, Departure, EtcdCluster, RetentionPolicy},
     observe::Observed,
     render,
 };
@@ -107,35 +107,6 @@ fn untagged(cluster: &EtcdCluster, roster: &Roster<'_>, member: &Member<'_>) -> 
         ));
     }
     None
-}
-
-/// A claim that is smaller than the spec asks for. It comes last: a class that does
-/// not let volumes grow must not hold anything else up.
-pub(super) fn grow_claim(cluster: &EtcdCluster, roster: &Roster<'_>) -> Option<Plan> {
-    let wanted = cluster.spec.storage.persistent_volume_claim.as_ref()?;
-    let millis = |text: &str| Quantity(text.to_owned()).millis().ok();
-    let (member, claim) = roster
-        .members
-        .iter()
-        .filter(|m| !m.removed)
-        .find_map(|member| {
-            let claim = member
-                .objects
-                .claim
-                .as_ref()
-                .filter(|claim| !claim.deleting)?;
-            (millis(&wanted.size)? > millis(&claim.size)?).then_some((member, claim))
-        })?;
-    Some(Plan::step(
-        Step::GrowClaim {
-            member: member.name.clone(),
-            size: wanted.size.clone(),
-        },
-        format!(
-            "grows the claim of {} from {} to {}",
-            member.name, claim.size, wanted.size
-        ),
-    ))
 }
 
 /// Who has left and is not gone yet, for `status.plan.blockedBy`.

@@ -86,10 +86,11 @@ pub(super) fn is_doomed(member: &Member<'_>) -> bool {
     member.is_serving() && claim.is_some_and(|claim| claim.deleting)
 }
 
-/// Voters wanted now: one more while a doomed one is being replaced.
+/// Voters wanted now: one more while a doomed one, or one that cannot be restarted
+/// where it is, is being replaced.
 pub(super) fn voters_wanted(cluster: &EtcdCluster, roster: &Roster<'_>) -> usize {
     let wanted = usize::try_from(cluster.spec.replicas).unwrap_or(0);
-    wanted + usize::from(roster.voters().any(is_doomed))
+    wanted + usize::from(roster.outgoing.is_some() || roster.voters().any(is_doomed))
 }
 
 /// What keeps a member that does not serve from being replaced, or that nothing does.
@@ -106,7 +107,8 @@ enum Away {
 }
 
 /// Troubles that lie in the spec, not in the member.
-const SPEC_TROUBLES: [&str; 6] = [
+const SPEC_TROUBLES: [&str; 7] = [
+    "ImageUnavailable",
     "ErrImagePull",
     "ImagePullBackOff",
     "ErrImageNeverPull",
@@ -237,7 +239,7 @@ fn quorum_without(roster: &Roster<'_>, member: &Member<'_>) -> Option<String> {
     })
 }
 
-fn remove(roster: &Roster<'_>, member: &Member<'_>, why: String) -> Plan {
+pub(super) fn remove(roster: &Roster<'_>, member: &Member<'_>, why: String) -> Plan {
     if let Some(hindrance) = quorum_without(roster, member) {
         return guarded("Quorum", hindrance);
     }

@@ -9,7 +9,7 @@ use crate::{
     observe::{EtcdMember, EtcdSeen, MemberObjects, Observed, PodSeen},
 };
 
-use super::{Plan, StalledReason, repair};
+use super::{Plan, StalledReason, repair, upgrade::Outgoing};
 
 /// Everyone who is, was or may become a member, by serial.
 pub struct Roster<'a> {
@@ -29,6 +29,8 @@ pub struct Roster<'a> {
     pub quorum: bool,
     /// Serial of the next member.
     pub next_serial: i64,
+    /// The voter that makes room for a new member; the plan fills it in.
+    pub outgoing: Option<Outgoing>,
 }
 
 /// One member.
@@ -155,6 +157,7 @@ impl<'a> Roster<'a> {
             quorum: membership.is_some(),
             next_serial: latched.max(used).max(retired),
             members,
+            outgoing: None,
         }
     }
 

@@ -1,14 +1,17 @@
 //! The steps there are. Each is small, safe to repeat and safe to be cut off.
 
+use jiff::Timestamp;
+
 use crate::{
     admission::TicketPaper,
-    api::{Bootstrap, Departure, RetentionPolicy},
+    api::{Bootstrap, Departure, HistoryMark, RetentionPolicy},
 };
 
 /// One step of a plan. `apply` carries it out.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub enum Step {
     /// Nothing to do now.
+    #[default]
     None,
     /// Bring the Services and the PodDisruptionBudget to what they should be.
     ApplyShared,
@@ -120,6 +123,28 @@ pub enum Step {
         /// The size, as the spec writes it.
         size: String,
     },
+    /// Remember, or forget, how far history will be compacted.
+    MarkHistory {
+        /// The mark.
+        mark: Option<HistoryMark>,
+    },
+    /// Drop history up to a revision.
+    Compact {
+        /// The revision.
+        revision: i64,
+    },
+    /// Have a member give back what its store does not use.
+    Defragment {
+        /// The member.
+        member: String,
+        /// When this was decided.
+        at: Timestamp,
+    },
+    /// Disarm the alarm NOSPACE.
+    DisarmNoSpace {
+        /// IDs of the members that raised it.
+        ids: Vec<u64>,
+    },
     /// Stop (0) or start (1) the pods of members.
     SetReplicas {
         /// The members.
@@ -165,6 +190,10 @@ impl Step {
             Step::ForgetMember { .. } => "ForgetMember",
             Step::TagMember { .. } => "TagMember",
             Step::GrowClaim { .. } => "GrowClaim",
+            Step::MarkHistory { .. } => "MarkHistory",
+            Step::Compact { .. } => "Compact",
+            Step::Defragment { .. } => "Defragment",
+            Step::DisarmNoSpace { .. } => "DisarmNoSpace",
             Step::SetReplicas { .. } => "SetReplicas",
             Step::UpdateMember { .. } => "UpdateMember",
             Step::RestartPod { .. } => "RestartPod",
@@ -179,6 +208,9 @@ impl Step {
             | Step::Adopt { .. }
             | Step::BeginBootstrap { .. }
             | Step::AbandonBootstrap { .. }
+            | Step::MarkHistory { .. }
+            | Step::Compact { .. }
+            | Step::DisarmNoSpace { .. }
             | Step::SetReplicas { .. } => None,
             Step::MoveLeader { from, .. } => Some(from),
             Step::EnsureMember { member }
@@ -193,6 +225,7 @@ impl Step {
             | Step::ForgetMember { member }
             | Step::TagMember { member }
             | Step::GrowClaim { member, .. }
+            | Step::Defragment { member, .. }
             | Step::UpdateMember { member }
             | Step::RestartPod { member, .. } => Some(member),
         }

@@ -1,3 +1,5 @@
+mod upkeep;
+
 use proptest::prelude::*;
 
 use super::{world::World, *};

@@ -10,6 +10,8 @@ use super::{
     Plan, Roster, Step,
     membership::{guarded, successor},
     roster::{Member, quorum},
+    upgrade,
+    windows::WindowState,
 };
 
 pub(super) fn plan(
@@ -17,17 +19,12 @@ pub(super) fn plan(
     roster: &Roster<'_>,
     settings: &Settings,
     pod_spec: &str,
+    windows: WindowState,
 ) -> Option<Plan> {
-    let leader = roster.leader().map(|member| member.serial);
-    let outdated = |member: &&Member<'_>| out_of_date(member, pod_spec);
-    let next = roster.voters().filter(outdated).max_by_key(|member| {
-        (
-            !member.is_serving(),
-            leader != Some(member.serial),
-            -member.serial,
-        )
-    });
-    let Some(member) = next else {
+    if let Some(stalled) = upgrade::wrong_version(cluster, roster, pod_spec) {
+        return Some(stalled);
+    }
+    let Some(due) = upgrade::next(cluster, roster, settings, pod_spec, windows) else {
         // All are up to date: is one not well?
         let ill = roster.voters().find(|member| !member.is_serving())?;
         return Some(Plan::wait(format!(
@@ -36,32 +33,37 @@ pub(super) fn plan(
             ill.trouble()
         )));
     };
-    if let Some(refused) = unsafe_version(cluster) {
+    let step = restart(cluster, roster, settings, pod_spec, due.member)?;
+    Some(Plan {
+        voluntary: due.voluntary,
+        ..step
+    })
+}
+
+/// What is next to give `member` its new template, or what keeps it from that.
+fn restart(
+    cluster: &EtcdCluster,
+    roster: &Roster<'_>,
+    settings: &Settings,
+    pod_spec: &str,
+    member: &Member<'_>,
+) -> Option<Plan> {
+    if let Some(refused) = upgrade::unsafe_version(cluster, settings) {
         return Some(refused);
+    }
+    if let Some(held) = upgrade::others_unfit(roster, member, "restarted") {
+        return Some(held);
     }
     let name = &member.name;
     let voters = roster.voters().count();
-    let others = roster
-        .voters()
-        .filter(|m| m.name != *name && m.is_serving())
-        .count();
-    if others + 1 < voters {
-        let ill = roster.voters().find(|m| m.name != *name && !m.is_serving());
-        let (ill, why) = ill.map_or(("", String::new()), |ill| {
-            (ill.name.as_str(), ill.trouble())
-        });
-        return Some(guarded(
-            "Unhealthy",
-            format!("{name} is restarted once {ill} serves ({why})"),
-        ));
-    }
-    if member.is_serving() && voters > 1 && others < quorum(voters) {
+    if member.is_serving() && voters > 1 && voters - 1 < quorum(voters) {
         return Some(guarded(
             "TwoVoters",
             format!("{name} is not restarted: of {voters} voters none can be spared"),
         ));
     }
-    if leader == Some(member.serial) && voters > 1 {
+    let leads = roster.leader().map(|leader| leader.serial) == Some(member.serial);
+    if leads && voters > 1 {
         return Some(successor(roster, member).unwrap_or_else(|| {
             guarded("Leader", format!("{name} leads, and no other voter can"))
         }));
@@ -73,7 +75,7 @@ pub(super) fn plan(
             Step::UpdateMember {
                 member: name.clone(),
             },
-            format!("the spec has changed; gives {name} its new template"),
+            format!("gives {name} its new template"),
         ));
     }
     let Some(pod) = member.pod() else {
@@ -136,15 +138,17 @@ pub(super) fn refresh(
         })
 }
 
-/// Whether Kubernetes says the pod does not run, and nothing says that it does.
+/// Whether Kubernetes says the pod does not run, and nothing says that it does, or
+/// etcd was not started because its image cannot read the data.
 fn is_stuck(member: &Member<'_>) -> bool {
-    member
-        .pod()
-        .is_some_and(|pod| pod.trouble.is_some() && !pod.ready && pod.etcd.is_none())
+    member.holds_other_data()
+        || member
+            .pod()
+            .is_some_and(|pod| pod.trouble.is_some() && !pod.ready && pod.etcd.is_none())
 }
 
 /// Whether the spec asks for a template that the member's pod does not have.
-fn out_of_date(member: &Member<'_>, pod_spec: &str) -> bool {
+pub(super) fn is_asked(member: &Member<'_>, pod_spec: &str) -> bool {
     let Some(set) = &member.objects.stateful_set else {
         return false;
     };
@@ -152,47 +156,27 @@ fn out_of_date(member: &Member<'_>, pod_spec: &str) -> bool {
     set.pod_spec != pod_spec || pod
 }
 
-/// Whether templates differ although the spec is the same: a newer operator, which
-/// restarts nothing by itself.
+/// Whether the member's template differs although the spec is the same: a newer
+/// operator, which restarts nothing by itself.
+pub(super) fn is_pending(
+    cluster: &EtcdCluster,
+    member: &Member<'_>,
+    settings: &Settings,
+    pod_spec: &str,
+) -> bool {
+    member.objects.stateful_set.as_ref().is_some_and(|set| {
+        set.pod_spec == pod_spec
+            && set.template != render::template_digest(cluster, &member.name, settings)
+    })
+}
+
+/// Whether that is so of any member.
 pub(super) fn pending(
     cluster: &EtcdCluster,
     roster: &Roster<'_>,
     settings: &Settings,
     pod_spec: &str,
 ) -> bool {
-    roster
-        .members
-        .iter()
-        .filter(|member| !member.removed)
-        .any(|member| {
-            member.objects.stateful_set.as_ref().is_some_and(|set| {
-                set.pod_spec == pod_spec
-                    && set.template != render::template_digest(cluster, &member.name, settings)
-            })
-        })
-}
-
-/// Refuses version changes that etcd does not survive: down, or over a minor version.
-fn unsafe_version(cluster: &EtcdCluster) -> Option<Plan> {
-    let runs = cluster.status.as_ref()?.version.as_deref()?;
-    let wanted = cluster.spec.version.as_deref()?;
-    let (from, to) = (minor(runs)?, minor(wanted)?);
-    if to < from {
-        let message = format!(
-            "spec.version {wanted} is older than {runs}, which runs; etcd cannot go back by a restart. Set it to {runs} or later"
-        );
-        return Some(guarded("Downgrade", message));
-    }
-    if to > from + 1 {
-        let message = format!(
-            "from {runs} to {wanted} skips a minor version; go to 3.{} first",
-            from + 1
-        );
-        return Some(guarded("VersionSkip", message));
-    }
-    None
-}
-
-fn minor(version: &str) -> Option<u32> {
-    version.strip_prefix("3.")?.split('.').next()?.parse().ok()
+    let mut members = roster.members.iter().filter(|member| !member.removed);
+    members.any(|member| is_pending(cluster, member, settings, pod_spec))
 }

@@ -10,6 +10,7 @@ mod etcd;
 mod faults;
 mod invariants;
 mod kubelet;
+mod stores;
 mod view;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -22,11 +23,12 @@ use self::{
     api::{ApiServer, Snapshot},
     etcd::Etcd,
     kubelet::{Node, Process, Volume},
+    stores::Stores,
     view::Caches,
 };
 use super::{Step, plan};
 use crate::{
-    api::{ANNOTATION_RETIRED, EtcdCluster, EtcdClusterSpec},
+    api::{ANNOTATION_RETIRED, Engine, EtcdCluster, EtcdClusterSpec},
     render::Settings,
 };
 
@@ -42,6 +44,10 @@ pub(super) struct World {
     pub(super) now: Timestamp,
     /// Members whose next pods cannot start, as with an image that cannot be pulled.
     pub(super) stuck: BTreeSet<String>,
+    /// Images that cannot be pulled.
+    pub(super) missing: BTreeSet<String>,
+    /// Stores, alarms and the class of the volumes.
+    pub(super) stores: Stores,
     /// Members that the operator, and only it, does not hear.
     pub(super) unheard: BTreeSet<String>,
     /// What goes wrong.
@@ -99,6 +105,8 @@ impl World {
             },
             now,
             stuck: BTreeSet::new(),
+            missing: BTreeSet::new(),
+            stores: Stores::default(),
             unheard: BTreeSet::new(),
             faults: Faults::none(),
             steps: Vec::new(),
@@ -138,6 +146,7 @@ impl World {
         self.now += SignedDuration::from_secs(seconds);
         self.api.ids.now = self.now;
         self.run_controllers();
+        self.run_storage();
         self.run_scheduler();
         self.run_kubelets();
         self.run_etcd();
@@ -268,5 +277,14 @@ impl World {
             "no StatefulSet is left over{}",
             self.trace()
         );
+    }
+}
+
+/// Which server an image of this world holds.
+fn engine_of(image: &str) -> Engine {
+    if image.contains("stock") {
+        Engine::Etcd
+    } else {
+        Engine::EtcdCore
     }
 }

@@ -4,11 +4,14 @@
 mod claim;
 mod drift;
 mod pod;
+mod quota;
 mod shared;
+mod sidecar;
 mod stateful_set;
 
 pub use claim::claim;
 pub use drift::first_difference;
+pub use quota::quota;
 pub use shared::Shared;
 pub use stateful_set::{pod_spec_digest, stateful_set, template_digest};
 
@@ -19,8 +22,8 @@ use kube::Resource;
 use sha2::{Digest, Sha256};
 
 use crate::api::{
-    EtcdCluster, LABEL_CLUSTER, LABEL_INSTANCE, LABEL_MANAGED_BY, LABEL_MEMBER, LABEL_NAME,
-    MANAGED_BY,
+    ANNOTATION_RESTARTED, EtcdCluster, LABEL_CLUSTER, LABEL_INSTANCE, LABEL_MANAGED_BY,
+    LABEL_MEMBER, LABEL_NAME, MANAGED_BY,
 };
 
 /// What the operator brings to every cluster.
@@ -51,6 +54,13 @@ pub(crate) fn image_of_spec(cluster: &EtcdCluster) -> Option<String> {
         .image
         .as_ref()?
         .reference(cluster.spec.version.as_deref())
+}
+
+/// When the user last asked for a restart, by the annotation that says so.
+pub(crate) fn restarted(cluster: &EtcdCluster) -> Option<(&'static str, &String)> {
+    let annotations = cluster.metadata.annotations.as_ref()?;
+    let at = annotations.get(ANNOTATION_RESTARTED)?;
+    Some((ANNOTATION_RESTARTED, at))
 }
 
 /// The selector of everything that belongs to a cluster.

@@ -25,7 +25,7 @@ use crate::{
     identity,
 };
 
-use super::{Settings, image, labels, selector};
+use super::{Settings, image, labels, quota, restarted, selector, sidecar};
 
 /// User and group members run as: nobody in particular, and never root.
 const USER: i64 = 65_532;
@@ -55,11 +55,12 @@ pub(super) fn template(
     if voter {
         pod_labels.insert(LABEL_ROLE.to_owned(), ROLE_VOTER.to_owned());
     }
-    let annotations = user
+    let mut annotations = user
         .metadata
         .as_ref()
         .map(|m| m.annotations.clone())
         .unwrap_or_default();
+    annotations.extend(restarted(cluster).map(|(name, at)| (name.to_owned(), at.clone())));
     PodTemplateSpec {
         metadata: Some(ObjectMeta {
             labels: Some(pod_labels),
@@ -102,8 +103,17 @@ fn spec(cluster: &EtcdCluster, member: &str, settings: &Settings, user: &api::Po
             ..PodSecurityContext::default()
         }),
         init_containers: Some(vec![install(settings, &image_spec)]),
-        containers: vec![etcd(cluster, member, settings, user)],
-        volumes: Some(volumes(cluster, member)),
+        containers: [etcd(cluster, member, settings, user)]
+            .into_iter()
+            .chain(sidecar::containers(user))
+            .collect(),
+        volumes: Some(
+            volumes(cluster, member)
+                .into_iter()
+                .chain(sidecar::volumes(user))
+                .collect(),
+        ),
+        service_account_name: user.service_account_name.clone(),
         image_pull_secrets: some_list(pull_secrets),
         termination_grace_period_seconds: Some(user.termination_grace_period_seconds.unwrap_or(30)),
         node_selector: Some(user.node_selector.clone()).filter(|labels| !labels.is_empty()),
@@ -236,6 +246,11 @@ fn flags(cluster: &EtcdCluster, member: &str) -> Vec<String> {
         // Members that diverge are found and halted, not served.
         "--feature-gates=InitialCorruptCheck=true,CompactHashCheck=true".to_owned(),
     ];
+    if cluster.spec.options.quota_backend_bytes.is_none()
+        && let Some(quota) = quota(cluster)
+    {
+        flags.push(format!("--quota-backend-bytes={quota}"));
+    }
     flags.extend(cluster.spec.options.flags());
     flags
 }
@@ -313,7 +328,7 @@ fn affinity(cluster: &EtcdCluster, user: Option<Affinity>) -> Affinity {
     affinity
 }
 
-fn resources(user: &Resources) -> ResourceRequirements {
+pub(super) fn resources(user: &Resources) -> ResourceRequirements {
     let convert = |amounts: &std::collections::BTreeMap<String, api::Quantity>| {
         Some(
             amounts
@@ -332,7 +347,7 @@ fn resources(user: &Resources) -> ResourceRequirements {
 
 /// What the `restricted` Pod Security Standard asks of a container, and a root
 /// filesystem that cannot be written.
-fn restricted() -> SecurityContext {
+pub(super) fn restricted() -> SecurityContext {
     SecurityContext {
         allow_privilege_escalation: Some(false),
         read_only_root_filesystem: Some(true),

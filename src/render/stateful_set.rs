@@ -13,7 +13,7 @@ use crate::{
     identity,
 };
 
-use super::{Settings, digest, image_of_spec, metadata, pod, selector};
+use super::{Settings, digest, image_of_spec, metadata, pod, restarted, selector};
 
 /// The StatefulSet of `member`. `voter` decides a label that the digest of the
 /// template leaves out, so a promotion restarts nothing.
@@ -69,11 +69,21 @@ pub fn template_digest(cluster: &EtcdCluster, member: &str, settings: &Settings)
 pub fn pod_spec_digest(cluster: &EtcdCluster) -> String {
     let spec = &cluster.spec;
     let image = spec.image.as_ref();
-    digest(&serde_json::json!({
+    let mut shape = serde_json::json!({
         "image": image_of_spec(cluster),
         "pullPolicy": image.map(|image| image.pull_policy),
         "pullSecrets": image.map(|image| &image.pull_secrets).filter(|secrets| !secrets.is_empty()),
         "options": spec.options,
         "podTemplate": spec.pod_template,
-    }))
+    });
+    // Only where they are there: a key that is new to this operator must not change
+    // the digests of clusters that an older one made.
+    if let Some((name, at)) = restarted(cluster) {
+        shape[name] = at.as_str().into();
+    }
+    let grown = cluster.status.as_ref().and_then(|s| s.volume_size.as_ref());
+    if let Some(size) = grown.filter(|_| spec.options.quota_backend_bytes.is_none()) {
+        shape["volume"] = size.as_str().into();
+    }
+    digest(&shape)
 }

@@ -62,7 +62,15 @@ fn the_pod_of_a_cluster_with_everything_set() {
                 "tolerations": [{"key": "etcd", "operator": "Exists"}],
                 "topologySpreadConstraints": [
                     {"maxSkew": 1, "topologyKey": "topology.kubernetes.io/zone", "whenUnsatisfiable": "DoNotSchedule"}],
-                "priorityClassName": "high", "schedulerName": "mine", "terminationGracePeriodSeconds": 60
+                "priorityClassName": "high", "schedulerName": "mine", "terminationGracePeriodSeconds": 60,
+                "serviceAccountName": "etcd",
+                "sidecars": [{
+                    "name": "exporter", "image": "example.com/exporter:1", "args": ["--listen=:9000"],
+                    "env": {"LEVEL": "info"}, "ports": [{"name": "scrape", "containerPort": 9000}],
+                    "resources": {"limits": {"memory": "32Mi"}},
+                    "volumeMounts": [{"name": "rules", "mountPath": "/rules", "readOnly": true}]}],
+                "volumes": [{"name": "rules", "configMap": {"name": "rules"}},
+                    {"name": "scratch", "emptyDir": {"sizeLimit": "1Mi"}}]
             }
         }
     }));

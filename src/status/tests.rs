@@ -2,8 +2,9 @@ use super::*;
 use crate::{
     api::{EtcdClusterSpec, Ticket, TicketKind},
     observe::Membership,
-    plan::{Stalled, plan},
+    plan::{Stalled, StalledReason, plan},
 };
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 fn settings() -> Settings {
     Settings {

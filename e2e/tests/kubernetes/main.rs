@@ -25,4 +25,5 @@ mod secrets;
 mod steady;
 mod stock;
 mod traffic;
+mod upgrade;
 mod world;

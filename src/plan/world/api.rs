@@ -31,6 +31,9 @@ pub(in crate::plan) enum Refusal {
     /// A precondition does not hold.
     #[error("conflict: {0}")]
     Conflict(String),
+    /// What is asked is not allowed.
+    #[error("forbidden: {0}")]
+    Forbidden(String),
     /// etcd refused.
     #[error("etcd: {0}")]
     Etcd(String),
@@ -48,6 +51,10 @@ pub(in crate::plan) enum Refusal {
 impl Fault for Refusal {
     fn is_gone(&self) -> bool {
         matches!(self, Refusal::NotFound(_) | Refusal::Conflict(_))
+    }
+
+    fn is_refused(&self) -> bool {
+        matches!(self, Refusal::Forbidden(_))
     }
 
     fn is_transient(&self) -> bool {

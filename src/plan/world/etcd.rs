@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
     admission::TicketPaper,
-    api::TicketKind,
+    api::{Engine, TicketKind},
     identity,
     observe::{EtcdMember, EtcdSeen, Membership},
     plan::{EtcdCall, Reply, quorum},
@@ -23,6 +23,8 @@ pub(super) struct Log {
     pub(super) member: u64,
     /// Last revision in it.
     pub(super) revision: u64,
+    /// Whose store lies beside it.
+    pub(super) engine: Engine,
 }
 
 /// etcd, as all its members together know it.
@@ -58,7 +60,7 @@ impl Etcd {
     }
 
     /// A member starts on an empty disk. `None`: its cluster has removed it.
-    pub(super) fn start(&mut self, name: &str, paper: &TicketPaper) -> Log {
+    pub(super) fn start(&mut self, name: &str, paper: &TicketPaper, engine: Engine) -> Log {
         let member = identity::parse_hex(&paper.member_id).unwrap();
         let cluster = identity::parse_hex(&paper.cluster_id).unwrap();
         assert!(
@@ -79,6 +81,7 @@ impl Etcd {
             cluster,
             member,
             revision: 0,
+            engine,
         }
     }
 }
@@ -198,7 +201,7 @@ impl World {
             raft_index: log.revision,
             raft_applied: log.revision,
             serving: leader.is_some(),
-            ..EtcdSeen::default()
+            ..self.stores.seen(log.member)
         }
     }
 
@@ -279,6 +282,15 @@ impl World {
                 self.etcd.leader = Some(*to_id);
                 self.etcd.term += 1;
             }
+            EtcdCall::Compact { revision } => self.stores.compact(*revision),
+            EtcdCall::Defragment { member } => {
+                let running = self.running();
+                let pod = identity::pod_name(member);
+                let log = running.iter().find(|(name, _)| *name == pod);
+                let log = log.ok_or_else(|| Refusal::NotYet(format!("{member} is down")))?;
+                self.stores.defragment(log.1.member);
+            }
+            EtcdCall::DisarmNoSpace { id } => self.stores.disarm(*id),
         }
         Ok(Reply::Done)
     }

@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::{
     api::core::v1::{
-        ContainerState, ContainerStateTerminated, ContainerStateWaiting, ContainerStatus, Pod,
-        PodCondition, PodStatus,
+        Container, ContainerState, ContainerStateTerminated, ContainerStateWaiting,
+        ContainerStatus, Pod, PodCondition, PodStatus,
     },
     apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference, Time},
 };
@@ -18,7 +18,7 @@ use crate::{
     identity,
 };
 
-use super::{World, etcd::Log};
+use super::{World, engine_of, etcd::Log};
 
 /// How long a node may be silent before its pods count as not ready.
 const SILENT: SignedDuration = SignedDuration::from_secs(40);
@@ -65,6 +65,17 @@ pub(super) fn member_of(meta: &ObjectMeta) -> String {
 fn is_owned_by(meta: &ObjectMeta, uid: Option<&String>) -> bool {
     let owners: &[OwnerReference] = meta.owner_references.as_deref().unwrap_or_default();
     owners.iter().any(|owner| Some(&owner.uid) == uid)
+}
+
+/// The image of etcd.
+fn image_of(containers: &[Container]) -> String {
+    let etcd = containers.iter().find(|container| container.name == "etcd");
+    etcd.and_then(|etcd| etcd.image.clone()).unwrap_or_default()
+}
+
+/// The image that a pod runs.
+pub(super) fn image(pod: &Pod) -> String {
+    image_of(pod.spec.as_ref().map_or(&[], |spec| &spec.containers))
 }
 
 impl World {
@@ -137,6 +148,18 @@ impl World {
                 continue;
             }
             let template = spec.template.metadata.clone().unwrap_or_default();
+            let containers: Vec<Container> = spec
+                .template
+                .spec
+                .iter()
+                .flat_map(|spec| &spec.containers)
+                .map(|container| Container {
+                    name: container.name.clone(),
+                    image: container.image.clone(),
+                    ..Container::default()
+                })
+                .collect();
+            let image = image_of(&containers);
             let pod = Pod {
                 metadata: ObjectMeta {
                     labels: template.labels,
@@ -147,11 +170,14 @@ impl World {
                     }]),
                     ..ObjectMeta::default()
                 },
-                spec: Some(k8s_openapi::api::core::v1::PodSpec::default()),
+                spec: Some(k8s_openapi::api::core::v1::PodSpec {
+                    containers: containers.clone(),
+                    ..Default::default()
+                }),
                 status: None,
             };
             api.pods.create(&mut api.ids, &name, pod);
-            if self.stuck.contains(&member) {
+            if self.stuck.contains(&member) || self.missing.contains(&image) {
                 let uid = api.pods.items[&name].metadata.uid.clone().unwrap();
                 self.bad_pods.insert(uid);
             }
@@ -299,9 +325,16 @@ impl World {
         let log = self.log_of(&pod);
         let allowed = log.is_none_or(|log| self.etcd.allows(log));
         let process = self.processes.entry(uid.clone()).or_default();
-        if log.is_some() {
+        let engine = engine_of(&image(&pod));
+        if let Some(log) = log {
+            if !engine.reads(log.engine) {
+                process.up = false; // reported, and not started
+                return;
+            }
             process.up = allowed && !corrupt;
-            if !process.up {
+            if process.up && engine != log.engine {
+                self.set_log(name, Some(Log { engine, ..log }));
+            } else if !process.up {
                 process.crashes += 1;
                 process.last_words = Some(if corrupt {
                     super::CORRUPT_WORDS.to_owned()
@@ -324,7 +357,7 @@ impl World {
         process.used = true;
         process.up = true;
         let member = member_of(&pod.metadata);
-        let log = self.etcd.start(&member, &paper);
+        let log = self.etcd.start(&member, &paper, engine);
         self.set_log(name, Some(log));
     }
 
@@ -345,6 +378,7 @@ impl World {
         let bad = self.bad_pods.contains(&uid);
         let now = self.now;
         self.api.pods.change(&mut self.api.ids, name, |pod| {
+            let image = image(pod);
             let status = pod.status.get_or_insert_default();
             let text = if ready { "True" } else { "False" };
             let before = status
@@ -371,6 +405,7 @@ impl World {
             });
             status.container_statuses = Some(vec![ContainerStatus {
                 name: "etcd".to_owned(),
+                image,
                 restart_count: process.crashes.min(5),
                 state: Some(ContainerState {
                     waiting,

@@ -16,7 +16,9 @@ use crate::{
 use super::{
     World,
     api::{Refusal, Snapshot},
+    engine_of,
     faults::Fate,
+    kubelet::image,
 };
 
 /// Snapshots that caches may still show.
@@ -129,6 +131,16 @@ impl World {
                     heard |= self.etcd.is_voter(log.member);
                     pod.etcd = Some(self.etcd_says(log));
                 }
+                Some(log) if !engine_of(&image(live)).reads(log.engine) => {
+                    pod.report = Some(Report {
+                        pod_uid: uid,
+                        found: Found::OtherEngine,
+                        version: None,
+                        engine: Some(engine_of(&image(live))),
+                        data: Some(log.engine),
+                        message: None,
+                    });
+                }
                 Some(_) => {} // it crashes
                 None => {
                     let version = (!process.used).then(|| "3.7.3".to_owned());
@@ -141,6 +153,8 @@ impl World {
                         pod_uid: uid,
                         found,
                         version,
+                        engine: Some(engine_of(&image(live))),
+                        data: None,
                         message: None,
                     });
                 }
@@ -162,7 +176,10 @@ impl World {
             Call::Apply(manifest) => self.api.apply(manifest)?,
             Call::Patch {
                 kind, name, patch, ..
-            } => self.api.patch(*kind, name, patch)?,
+            } => {
+                self.judge_growth(patch)?;
+                self.api.patch(*kind, name, patch)?;
+            }
             Call::Delete {
                 kind,
                 name,
