@@ -106,7 +106,7 @@ fn o36_one_that_comes_back_before_another_is_ready_stays() {
     );
     let note = told(&world, "Replacement");
     assert!(
-        note.contains("demo-3") && note.contains("no such image"),
+        note.contains("demo-3") && note.contains("cannot be pulled"),
         "{note}"
     );
     world.power(node, true);
