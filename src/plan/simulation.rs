@@ -280,6 +280,9 @@ impl Script {
                     0..3 => play.world.kill_pod(nth),
                     3..5 => play.world.kill_container(nth),
                     5 => play.world.delete_set(nth),
+                    6 => play.world.power(nth, false),
+                    7 => play.world.cable(nth, true),
+                    8..13 => play.world.mend_nodes(),
                     _ => {}
                 }
                 play.world.settle();

@@ -25,7 +25,7 @@ const SILENT: SignedDuration = SignedDuration::from_secs(40);
 /// How long before its pods are told to go; they cannot, until it is back.
 const EVICTED: SignedDuration = SignedDuration::from_secs(100);
 /// Addresses of pods; few, so that they are used again.
-const ADDRESSES: u8 = 12;
+const ADDRESSES: u8 = 24;
 
 /// A node.
 #[derive(Clone, Debug)]
@@ -247,8 +247,7 @@ impl World {
                     if let Some(uid) = uid {
                         self.volumes.entry(uid).or_default().node = Some(node);
                     }
-                    self.addresses = self.addresses % ADDRESSES + 1;
-                    let address = format!("10.0.0.{}", self.addresses);
+                    let address = self.free_address();
                     self.api.pods.change(&mut self.api.ids, &name, |pod| {
                         pod.spec.get_or_insert_default().node_name = Some(node.to_string());
                         pod.status = Some(PodStatus {
@@ -267,6 +266,21 @@ impl World {
                     };
                     pod.status.get_or_insert_default().conditions = Some(vec![condition]);
                 }),
+            }
+        }
+    }
+
+    /// An address no pod has now, but others may have had.
+    fn free_address(&mut self) -> String {
+        let pods = self.api.pods.items.values();
+        let taken: Vec<String> = pods
+            .filter_map(|pod| pod.status.as_ref()?.pod_ip.clone())
+            .collect();
+        loop {
+            self.addresses = self.addresses % ADDRESSES + 1;
+            let address = format!("10.0.0.{}", self.addresses);
+            if !taken.contains(&address) {
+                return address;
             }
         }
     }
