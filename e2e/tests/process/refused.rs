@@ -37,7 +37,7 @@ async fn s33_what_is_refused_never_enters_the_log() {
     .await;
     let before = client.status().await.unwrap();
 
-    let large = vec![b'v'; 2 << 20];
+    let large = vec![b'v'; 1_600_000];
     REQUEST_TOO_LARGE.check(client.put("k", &large).await);
     let txn = async |request| client.kv().txn(request).await;
     for depth in [1, 3, 20] {
