@@ -24,7 +24,7 @@ packages: # what a fresh Debian lacks to build and run all of it
 	  /etc/ssl/certs/ca-certificates.crt=ca-certificates
 .PHONY: packages
 
-build: ## the product: etcd and etcd-operator, linked statically, for any Linux and an image FROM scratch
+build: ## the product: etcd, etcdutl and etcd-operator, linked statically, for any Linux and an image FROM scratch
 	RUSTFLAGS="-C target-feature=+crt-static" cargo build --locked --release --target $(TRIPLE) -p etcd-server -p etcd-etcdutl -p etcd-operator
 
 stock: ## stock etcd, etcdctl and etcdutl from Go modules, to compare with
