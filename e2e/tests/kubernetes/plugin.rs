@@ -43,15 +43,36 @@ fn kubectl_etcd_shows_and_steers_a_cluster() {
         ] {
             assert!(text.contains(words), "no {words:?} in\n{text}");
         }
-        let view = world.view("three").await;
+        world
+            .etcd(&["ctl", "three", "--", "put", "greeting", "hello"])
+            .await;
+        let read = world
+            .etcd(&[
+                "ctl",
+                "three",
+                "--",
+                "get",
+                "greeting",
+                "--print-value-only",
+            ])
+            .await;
+        assert_eq!(read.trim(), "hello");
+
+        // A follower hears of the write a moment later.
+        let view = eventually(LIMIT, "figures of every member", async || {
+            let view = world.view("three").await;
+            let told = |member: &Value| {
+                member["asked"]["raftIndex"].as_u64() > Some(0)
+                    && member["asked"]["dbSizeBytes"].as_i64() > Some(0)
+            };
+            if view["members"].as_array().unwrap().iter().all(told) {
+                Ok(view)
+            } else {
+                Err(view)
+            }
+        })
+        .await;
         assert_eq!(view["advice"], serde_json::json!([]), "{view}");
-        for member in view["members"].as_array().unwrap() {
-            assert!(member["asked"]["raftIndex"].as_u64() > Some(0), "{member}");
-            assert!(
-                member["asked"]["dbSizeBytes"].as_i64() > Some(0),
-                "{member}"
-            );
-        }
         let list = world.etcd(&["status"]).await;
         assert!(
             list.lines().any(|line| line.starts_with("three  3/3")),
@@ -75,21 +96,6 @@ fn kubectl_etcd_shows_and_steers_a_cluster() {
         .await;
         let said = world.etcd(&["move-leader", "three", &to]).await;
         assert_eq!(said.trim(), format!("{to} leads already"));
-
-        world
-            .etcd(&["ctl", "three", "--", "put", "greeting", "hello"])
-            .await;
-        let read = world
-            .etcd(&[
-                "ctl",
-                "three",
-                "--",
-                "get",
-                "greeting",
-                "--print-value-only",
-            ])
-            .await;
-        assert_eq!(read.trim(), "hello");
 
         world.etcd(&["pause", "three"]).await;
         world

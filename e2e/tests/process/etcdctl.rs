@@ -282,6 +282,18 @@ async fn etcdctl_endpoint_status() {
 }
 
 #[tokio::test]
+async fn etcdctl_endpoint_status_of_an_empty_store() {
+    let (_server, etcdctl) = one().await;
+    // It divides by the size of the store.
+    for format in ["simple", "table", "json", "fields"] {
+        etcdctl
+            .run(&["endpoint", "status", "-w", format])
+            .await
+            .unwrap();
+    }
+}
+
+#[tokio::test]
 async fn etcdctl_snapshot_is_a_stock_database() {
     let (server, etcdctl) = one().await;
     for number in 0..50 {

@@ -86,13 +86,13 @@ impl Maintenance for MaintenanceService {
         Ok(Response::new(StatusResponse {
             header: Some(self.node.header(view.kv.revision())),
             version: SERVER_VERSION.to_owned(),
-            db_size: size(view.db_size),
+            db_size: size(view.db_size.max(LEAST_DB_SIZE)),
             leader: leadership.leader,
             raft_index: self.node.commit_index(),
             raft_term: leadership.term,
             raft_applied_index: view.index,
             errors,
-            db_size_in_use: size(view.db_size_in_use),
+            db_size_in_use: size(view.db_size_in_use.max(LEAST_DB_SIZE)),
             is_learner: self.node.is_learner(),
             storage_version: STORAGE_VERSION.to_owned(),
             db_size_quota: self.node.quota_bytes().map_or(0, size),
@@ -205,6 +205,10 @@ impl Maintenance for MaintenanceService {
         ))
     }
 }
+
+/// What Status tells of an empty store: the least a database of etcd's has, five pages.
+/// Stock etcdctl divides by the size, and panics if it is 0.
+const LEAST_DB_SIZE: u64 = 5 * 4096;
 
 fn size(bytes: u64) -> i64 {
     i64::try_from(bytes).unwrap_or(i64::MAX)
