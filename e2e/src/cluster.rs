@@ -176,6 +176,14 @@ impl Cluster {
             })
             .collect();
         process.options().initial_cluster = Some(list.join(","));
+        // Whom the new member asks must have heard of it. A member that cannot answer
+        // now will not be asked either.
+        for known in &mut self.members {
+            if known.is_running() {
+                let told = tokio::time::timeout(Duration::from_secs(3), known.client().members());
+                drop(told.await);
+            }
+        }
         self.members.push(process);
         Ok(member)
     }
