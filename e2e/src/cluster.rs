@@ -180,7 +180,8 @@ impl Cluster {
         // now will not be asked either.
         for known in &mut self.members {
             if known.is_running() {
-                let told = tokio::time::timeout(Duration::from_secs(3), known.client().members());
+                let client = known.client();
+                let told = tokio::time::timeout(Duration::from_secs(3), client.members());
                 drop(told.await);
             }
         }
