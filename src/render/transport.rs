@@ -119,7 +119,12 @@ pub(super) fn schemes(cluster: &EtcdCluster) -> Option<String> {
         Some(_) => "https",
     };
     let peer = identity::scheme(tls.secures_peers());
-    Some(format!("client={client},peer={peer}"))
+    // A round of restarts is a change of the template: nothing else would restart a pod.
+    let round = match tls.restarts {
+        0 => String::new(),
+        round => format!(",restarts={round}"),
+    };
+    Some(format!("client={client},peer={peer}{round}"))
 }
 
 /// Flags about listening and certificates.

@@ -43,7 +43,7 @@ fn rotates(world: &mut World) {
     let before = Purpose::ALL.map(|purpose| world.signer(purpose));
     let annotations = world.cluster.metadata.annotations.get_or_insert_default();
     annotations.insert(ANNOTATION_ROTATE_CA.to_owned(), "1".to_owned());
-    for _ in 0..400 {
+    for _ in 0..900 {
         world.pass(3);
         world.turn(None);
         let after = Purpose::ALL.map(|purpose| world.signer(purpose));
@@ -55,7 +55,12 @@ fn rotates(world: &mut World) {
             return;
         }
     }
-    panic!("the CAs are not replaced: {}", reason(world));
+    let last = world.steps.len().saturating_sub(12);
+    panic!(
+        "the CAs are not replaced: {}\n{}",
+        reason(world),
+        world.steps[last..].join("\n")
+    );
 }
 
 #[test]
