@@ -24,7 +24,6 @@ pub mod admit;
 pub mod api;
 pub mod apply;
 mod causes;
-pub mod certificates;
 pub mod cli;
 pub mod controller;
 pub mod identity;

@@ -244,8 +244,7 @@ pub(super) fn deliver(
     let pod = member
         .pod()
         .filter(|pod| !pod.ticketed && member.may_get_ticket())?;
-    let url =
-        |name: &str| identity::peer_url(roster.cluster, roster.namespace, name, record.secure);
+    let url = |name: &str| identity::peer_url(roster.cluster, roster.namespace, name);
     let ticket = TicketPaper {
         kind: TicketKind::Bootstrap,
         pod_uid: pod.uid.clone(),
@@ -305,12 +304,7 @@ fn begin(
     let ids: Vec<u64> = waiting
         .iter()
         .map(|member| {
-            let url = identity::peer_url(
-                roster.cluster,
-                roster.namespace,
-                &member.name,
-                roster.secure_peers,
-            );
+            let url = identity::peer_url(roster.cluster, roster.namespace, &member.name);
             identity::member_id(&url, &token)
         })
         .collect();
@@ -319,7 +313,6 @@ fn begin(
         cluster_id: identity::hex(identity::cluster_id(&ids)),
         token,
         members: waiting.iter().map(|member| member.name.clone()).collect(),
-        secure: roster.secure_peers,
     };
     let reason = if late.is_empty() {
         format!("all {} members wait to be admitted", waiting.len())

@@ -10,7 +10,6 @@ mod etcd;
 mod faults;
 mod invariants;
 mod kubelet;
-mod secrets;
 mod stores;
 mod view;
 
@@ -72,7 +71,6 @@ pub(super) struct World {
     /// By the UID of their claim.
     volumes: BTreeMap<String, Volume>,
     etcd: Etcd,
-    secrets: secrets::Secrets,
     /// Members of which status knows nothing any more.
     buried: BTreeSet<String>,
 }
@@ -124,7 +122,6 @@ impl World {
             bad_pods: BTreeSet::new(),
             volumes: BTreeMap::new(),
             etcd: Etcd::default(),
-            secrets: secrets::Secrets::default(),
             buried: BTreeSet::new(),
         }
     }
@@ -152,7 +149,6 @@ impl World {
         self.run_storage();
         self.run_scheduler();
         self.run_kubelets();
-        self.mount();
         self.run_etcd();
         self.remember();
     }

@@ -8,14 +8,11 @@ use k8s_openapi::{
 };
 
 use crate::{
-    api::{
-        ANNOTATION_CLUSTER_ID, ANNOTATION_MEMBER_ID, ANNOTATION_PEER_SCHEME, ClaimSpec,
-        EtcdCluster, RetentionPolicy,
-    },
+    api::{ANNOTATION_CLUSTER_ID, ANNOTATION_MEMBER_ID, ClaimSpec, EtcdCluster, RetentionPolicy},
     identity,
 };
 
-use super::{metadata, transport};
+use super::metadata;
 
 /// The claim of `member`, bearing the IDs its data belongs to, if it has any yet.
 /// Only under `whenDeleted: Delete` the cluster owns it.
@@ -30,14 +27,10 @@ pub fn claim(
         metadata.owner_references = None;
     }
     metadata.annotations = ids.map(|(cluster_id, member_id)| {
-        let mut annotations = BTreeMap::from([
+        BTreeMap::from([
             (ANNOTATION_CLUSTER_ID.to_owned(), identity::hex(cluster_id)),
             (ANNOTATION_MEMBER_ID.to_owned(), identity::hex(member_id)),
-        ]);
-        if transport::in_effect(cluster).secures_peers() {
-            annotations.insert(ANNOTATION_PEER_SCHEME.to_owned(), "https".to_owned());
-        }
-        annotations
+        ])
     });
     PersistentVolumeClaim {
         metadata,

@@ -24,7 +24,6 @@ mod scale;
 mod secrets;
 mod steady;
 mod stock;
-mod tls;
 mod traffic;
 mod upgrade;
 mod world;
