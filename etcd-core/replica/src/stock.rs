@@ -78,9 +78,9 @@ impl StockStore {
             };
             sorted(a) == sorted(b)
         };
-        if !raft.voters.is_empty()
-            && !(same(&raft.voters, &members.voters) && same(&raft.learners, &members.learners))
-        {
+        let agree = raft.voters.is_empty()
+            || (same(&raft.voters, &members.voters) && same(&raft.learners, &members.learners));
+        if !agree {
             return fault("its members are not those of its raft configuration");
         }
         Ok(())

@@ -6,6 +6,7 @@ use etcd_proto::mvccpb::KeyValue;
 
 use super::error::RestoreError;
 use super::leases::{LeaseRows, Leases};
+use super::origin::VisitRow;
 
 /// Why the source of changes fails; the caller's own error.
 pub type ChangesError = Box<dyn std::error::Error + Send + Sync>;
@@ -105,11 +106,7 @@ impl Replay {
     }
 
     /// Takes in one change; `row` gets the rows that it becomes.
-    pub(super) fn take(
-        &mut self,
-        change: Change,
-        row: &mut dyn FnMut(RawKey, &[u8]) -> Result<(), RestoreError>,
-    ) -> Result<(), RestoreError> {
+    pub(super) fn take(&mut self, change: Change, row: VisitRow<'_>) -> Result<(), RestoreError> {
         match change {
             Change::Events { revision, events } => self.events(revision, &events, row),
             Change::Leases { revision, leases } => {
@@ -132,7 +129,7 @@ impl Replay {
         &mut self,
         revision: i64,
         events: &[ChangeEvent],
-        row: &mut dyn FnMut(RawKey, &[u8]) -> Result<(), RestoreError>,
+        row: VisitRow<'_>,
     ) -> Result<(), RestoreError> {
         if revision <= self.first {
             return Ok(());
@@ -171,13 +168,13 @@ impl Replay {
                         return Err(wrong("a put whose pair is not of this revision"));
                     }
                     self.leases.attached(kv.lease, revision);
-                    row(RawKey::new(rev, false), &encode_kv(kv))?;
+                    row(RawKey::new(rev, false).as_bytes(), &encode_kv(kv))?;
                 }
                 ChangeEvent::Delete { key } => {
                     if key.is_empty() {
                         return Err(wrong("a deletion without a key"));
                     }
-                    row(RawKey::new(rev, true), &encode_tombstone(key))?;
+                    row(RawKey::new(rev, true).as_bytes(), &encode_tombstone(key))?;
                 }
             }
         }

@@ -97,7 +97,12 @@ impl Database<'_> {
                 b"meta" => self.meta(&before, &restored),
                 _ => Others::new(),
             };
-            merge(origin, &name, others, &mut |key, row| out.row(key, row))?;
+            merge(
+                origin,
+                &name,
+                others,
+                &mut |key, row| Ok(out.row(key, row)?),
+            )?;
         }
         out.finish()?;
         Ok(Written {
@@ -119,10 +124,7 @@ impl Database<'_> {
         origin.visit(b"key", &mut |key, value| Ok(out.row(key, value)?))?;
         for change in changes {
             let change = change.map_err(RestoreError::Changes)?;
-            replay.take(
-                change,
-                &mut |key, value| Ok(out.row(key.as_bytes(), value)?),
-            )?;
+            replay.take(change, &mut |key, value| Ok(out.row(key, value)?))?;
         }
         let (revision, compacted, leases) = replay.finish()?;
         restored.content_revision = revision;

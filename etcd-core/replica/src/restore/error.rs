@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
+use etcd_mvcc::ArchiveError;
 use etcd_storage::bolt::{BoltError, LayoutError, TrailerError};
 use etcd_storage::disk::DiskError;
 use etcd_storage::wal::WalError;
@@ -59,6 +60,9 @@ pub enum RestoreError {
         /// How much it was to be raised.
         bump: u64,
     },
+    /// A record of the store that it is made of cannot be read.
+    #[error(transparent)]
+    Archive(#[from] ArchiveError),
     /// Of the new store.
     #[error("the new store: {0}")]
     Store(#[from] LayoutError),

@@ -30,7 +30,7 @@ pub use leases::UNKNOWN_LEASE_TTL_S;
 
 pub(crate) use database::Database;
 pub(crate) use founding::Founding;
-pub(crate) use origin::Origin;
+pub(crate) use origin::{Origin, VisitRow};
 
 /// What the restored member is, and what of the snapshot and the changes is taken.
 #[derive(Clone, Debug)]
@@ -139,7 +139,7 @@ pub fn restore_with(
     let snapshot = SnapshotFile::open_file(&**disk, file)?;
     snapshot.check()?;
     places.clear(&**disk)?;
-    let done = write(disk, &snapshot, changes, &places, restore);
+    let done = write(disk, &snapshot, changes, &places, restore, &mut |_| Ok(()));
     if done.is_err() {
         // What failed is the error to tell; what is left is removed the next time.
         let _ = places.clear(&**disk);
@@ -147,12 +147,15 @@ pub fn restore_with(
     done
 }
 
+/// Writes store and log and moves them to their places. `done` is called when the origin is
+/// needed no more and nothing is in its place yet.
 pub(crate) fn write(
     disk: &Arc<dyn Disk>,
     origin: &dyn Origin,
     changes: &mut dyn Iterator<Item = Result<Change, ChangesError>>,
     places: &Places<'_>,
     restore: &Restore,
+    done: &mut dyn FnMut(&dyn Disk) -> Result<(), RestoreError>,
 ) -> Result<Restored, RestoreError> {
     let membership = Membership::restore(restore.members.clone(), Default::default());
     let snap = places.making.join("snap");
@@ -171,6 +174,7 @@ pub(crate) fn write(
         cluster_version: written.cluster_version.as_deref(),
     };
     let cluster_id = founding.write(disk, &places.making_wal, &snap)?;
+    done(&**disk)?;
     disk.sync_dir(&snap)?;
     disk.sync_dir(&places.making)?;
     places.take(&**disk)?;

@@ -1,7 +1,6 @@
 //! Where a new store's rows come from.
 
 use bytes::Bytes;
-use etcd_storage::bolt::LayoutError;
 
 use super::RestoreError;
 use crate::snapshot_file::{SnapshotFile, Summary};
@@ -68,7 +67,7 @@ pub(super) fn merge(
     origin: &dyn Origin,
     bucket: &[u8],
     others: impl IntoIterator<Item = (Vec<u8>, Bytes)>,
-    write: &mut dyn FnMut(&[u8], &[u8]) -> Result<(), LayoutError>,
+    write: VisitRow<'_>,
 ) -> Result<(), RestoreError> {
     let mut others = others.into_iter().peekable();
     origin.visit(bucket, &mut |key, value| {

@@ -13,6 +13,7 @@ use etcd_mvcc::{KvHash, ReadError};
 use etcd_storage::bolt::{BoltError, Bucket, Image};
 use etcd_storage::disk::{Disk, DiskError, OpenMode};
 
+use crate::member::Member;
 use crate::schema::{Row, RowError, Rows};
 use record::FileRecord;
 use survey::Survey;
@@ -54,6 +55,19 @@ pub struct Summary {
     /// Version of the schema, if the file names it.
     pub storage_version: Option<String>,
 }
+
+/// Where in a log a store stands.
+pub(crate) struct Standing {
+    /// Index of the last entry that is in it; 0 if none is.
+    pub(crate) index: u64,
+    /// Term of that entry; 0 if an etcd before 3.5 wrote it.
+    pub(crate) term: u64,
+    /// The members.
+    pub(crate) members: Vec<Member>,
+}
+
+/// Members that are read at most: more than any cluster has.
+const MEMBERS_MAX: usize = 10_000;
 
 /// A file that is no snapshot of etcd, or is damaged.
 #[derive(Debug, thiserror::Error)]
@@ -155,26 +169,13 @@ impl SnapshotFile {
     /// # Errors
     /// [`SnapshotFileError`], if these rows cannot be read.
     pub fn summary(&self) -> Result<Summary, SnapshotFileError> {
-        let mut found = Vec::new();
-        for (name, key) in [
+        let rows = self.some(&[
             ("auth", "authEnabled"),
             ("cluster", "clusterVersion"),
             ("meta", "finishedCompactRev"),
             ("meta", "scheduledCompactRev"),
             ("meta", "storageVersion"),
-        ] {
-            let bucket = self.bucket(name.as_bytes())?;
-            let row = match &bucket {
-                Some(bucket) => bucket.get(key.as_bytes())?,
-                None => None,
-            };
-            found.extend(row.map(|value| Row {
-                bucket: name.into(),
-                key: key.into(),
-                value,
-            }));
-        }
-        let rows = Rows::decode(found)?;
+        ])?;
         let last = match self.keys.last()? {
             Some(row) => FileRecord::decode(&row)?.rev.main,
             None => 0,
@@ -187,6 +188,48 @@ impl SnapshotFile {
             cluster_version: rows.cluster_version,
             storage_version: rows.storage_version,
         })
+    }
+
+    /// Where in a log the store stands, and of which members it is.
+    ///
+    /// # Errors
+    /// [`SnapshotFileError`], if these rows cannot be read.
+    pub(crate) fn standing(&self) -> Result<Standing, SnapshotFileError> {
+        let rows = self.some(&[("meta", "consistent_index"), ("meta", "term")])?;
+        let mut members = Vec::new();
+        if let Some(bucket) = self.bucket(b"members")? {
+            for row in bucket.rows().take(MEMBERS_MAX) {
+                let row = row?;
+                members.push(Row {
+                    bucket: "members".into(),
+                    key: row.key,
+                    value: row.value,
+                });
+            }
+        }
+        let members = Rows::decode(members)?.membership;
+        Ok(Standing {
+            index: rows.consistent_index,
+            term: rows.term,
+            members: members.iter().cloned().collect(),
+        })
+    }
+
+    /// A few rows, by bucket and key, of those that there are.
+    fn some(&self, wanted: &[(&str, &str)]) -> Result<Rows, SnapshotFileError> {
+        let mut found = Vec::new();
+        for (name, key) in wanted {
+            let row = match self.bucket(name.as_bytes())? {
+                Some(bucket) => bucket.get(key.as_bytes())?,
+                None => None,
+            };
+            found.extend(row.map(|value| Row {
+                bucket: (*name).into(),
+                key: Bytes::copy_from_slice(key.as_bytes()),
+                value,
+            }));
+        }
+        Ok(Rows::decode(found)?)
     }
 
     /// HashKV of the history up to `revision`, 0 for all of it, as the members it was
