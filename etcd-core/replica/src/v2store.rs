@@ -60,7 +60,10 @@ pub(crate) fn v2_tree(membership: &Membership, version: Option<&str>, index: u64
     json!({
         "Root": root,
         "WatcherHub": { "EventHistory": {
-            "Queue": { "Events": null, "Size": 0, "Front": 0, "Back": 0, "Capacity": 1000 },
+            "Queue": {
+                "Events": vec![Value::Null; EVENTS], "Size": 0, "Front": 0, "Back": 0,
+                "Capacity": EVENTS,
+            },
             "StartIndex": 0, "LastIndex": 0,
         } },
         "CurrentIndex": index,
@@ -70,6 +73,10 @@ pub(crate) fn v2_tree(membership: &Membership, version: Option<&str>, index: u64
     .to_string()
     .into_bytes()
 }
+
+/// Events that a v2 store remembers. It writes into that many places without looking
+/// whether they are there.
+const EVENTS: usize = 1000;
 
 const NEVER: &str = "0001-01-01T00:00:00Z";
 
@@ -93,4 +100,30 @@ fn directory(path: &str, index: u64, children: Vec<Value>) -> Value {
         "Path": path, "CreatedIndex": index, "ModifiedIndex": index,
         "ExpireTime": NEVER, "Value": "", "Children": named,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::member::Member;
+
+    /// etcd 3.6 panics at the first event if there are fewer places than it counts with.
+    #[test]
+    fn the_history_has_as_many_places_as_it_says() {
+        let member = Member {
+            id: 0xab,
+            peer_urls: vec!["http://a:2380".into()],
+            ..Member::default()
+        };
+        let membership = Membership::restore([member], Default::default());
+        let json = v2_tree(&membership, Some("3.6.0"), 7);
+        let store: Value = serde_json::from_slice(&json).unwrap();
+        let queue = &store["WatcherHub"]["EventHistory"]["Queue"];
+        let places = queue["Events"].as_array().unwrap().len();
+        assert_eq!(queue["Capacity"], places);
+        let zero = &store["Root"]["Children"]["0"]["Children"];
+        assert_eq!(zero["version"]["Value"], "3.6.0");
+        let raft = &zero["members"]["Children"]["ab"]["Children"]["raftAttributes"];
+        assert_eq!(raft["Value"], r#"{"peerURLs":["http://a:2380"]}"#);
+    }
 }
