@@ -17,6 +17,7 @@ mod frames;
 mod interop;
 mod listeners;
 mod membership;
+mod memory;
 mod partition;
 mod quota;
 mod refused;

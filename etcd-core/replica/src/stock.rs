@@ -3,12 +3,15 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use etcd_proto::raftpb::ConfState;
+use etcd_proto::etcdserverpb::InternalRaftRequest;
+use etcd_proto::raftpb::{ConfState, Entry, EntryType};
 use etcd_storage::bolt::Image;
 use etcd_storage::disk::{Disk, Lock, LockKind, OpenMode};
 use etcd_storage::manifest::Manifest;
 use etcd_storage::wal::Wal;
+use prost::Message as _;
 
+use crate::applier::cluster::is_auth;
 use crate::checkpoint::store_directory;
 use crate::error::{OpenError, StoreError};
 use crate::import;
@@ -71,10 +74,7 @@ impl StockStore {
     /// counts with is the old cluster's where stock etcdutl has restored a snapshot and
     /// no member has come or gone since; then the log's record says it.
     fn check_members(&self, recorded: Option<&ConfState>) -> Result<(), OpenError> {
-        let sorted = |c: &ConfState| {
-            let set = |ids: &[u64]| ids.iter().copied().collect::<BTreeSet<_>>();
-            (set(&c.voters), set(&c.learners))
-        };
+        let sorted = |c: &ConfState| (set(&c.voters), set(&c.learners));
         let stored = &self.rows.conf_state;
         let members = sorted(&self.rows.membership.conf_state());
         let agree = stored.voters.is_empty()
@@ -141,5 +141,24 @@ impl StockStore {
             disk.sync_dir(parent)?;
         }
         Ok(aside)
+    }
+}
+
+fn set(ids: &[u64]) -> BTreeSet<u64> {
+    ids.iter().copied().collect()
+}
+
+/// Refuses a log whose entries after `index` this version would stop at: stock etcd
+/// could not start on the directory any more by then.
+pub(crate) fn refuse_auth(entries: &[Entry], index: u64) -> Result<(), OpenError> {
+    let auth = |entry: &&Entry| {
+        // What cannot be read is told when it is applied.
+        entry.index > index
+            && entry.r#type() == EntryType::EntryNormal
+            && InternalRaftRequest::decode(entry.data.clone()).is_ok_and(|r| is_auth(&r))
+    };
+    match entries.iter().find(auth) {
+        Some(entry) => Err(OpenError::AuthInLog { index: entry.index }),
+        None => Ok(()),
     }
 }

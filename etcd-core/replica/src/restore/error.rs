@@ -11,7 +11,7 @@ use etcd_storage::wal::WalError;
 use super::change::ChangesError;
 use crate::snapshot_file::SnapshotFileError;
 
-/// Why nothing was restored. What a failed attempt had written is removed.
+/// Why nothing was restored.
 #[derive(Debug, thiserror::Error)]
 pub enum RestoreError {
     /// The file is not what was saved.
@@ -52,6 +52,14 @@ pub enum RestoreError {
         /// The last one that there is.
         last: i64,
     },
+    /// It failed, and what it had written beside the place could not be removed.
+    #[error("{source}; what was written is still there: {left}")]
+    Left {
+        /// Why it failed.
+        source: Box<RestoreError>,
+        /// Why it is still there.
+        left: DiskError,
+    },
     /// The revision would not fit.
     #[error("revision {revision} cannot be raised by {bump}")]
     Bump {
@@ -91,6 +99,7 @@ impl RestoreError {
             RestoreError::Wal(WalError::Disk(error)) | RestoreError::Disk(error) => {
                 error.is_no_space()
             }
+            RestoreError::Left { source, .. } => source.is_no_space(),
             _ => false,
         }
     }

@@ -18,7 +18,7 @@ use std::sync::Arc;
 
 use etcd_storage::bolt::verify_trailer;
 use etcd_storage::dir::create_durable;
-use etcd_storage::disk::{Disk, OpenMode};
+use etcd_storage::disk::{Disk, DiskError, OpenMode};
 
 use crate::member::Member;
 use crate::membership::Membership;
@@ -93,7 +93,8 @@ pub struct Restored {
 /// [`Restored::auth_enabled`].
 ///
 /// # Errors
-/// [`RestoreError`]; both directories are then as they were: empty or not there.
+/// [`RestoreError`]; both directories are then as they were, empty or not there, and but
+/// for [`RestoreError::Left`] nothing is beside them.
 pub fn restore(
     disk: &Arc<dyn Disk>,
     file: &Path,
@@ -139,12 +140,8 @@ pub fn restore_with(
     let snapshot = SnapshotFile::open_file(&**disk, file)?;
     snapshot.check()?;
     places.clear(&**disk)?;
-    let done = write(disk, &snapshot, changes, &places, restore, &mut |_| Ok(()));
-    if done.is_err() {
-        // What failed is the error to tell; what is left is removed the next time.
-        let _ = places.clear(&**disk);
-    }
-    done
+    write(disk, &snapshot, changes, &places, restore, &mut |_| Ok(()))
+        .map_err(|error| places.cleared_after(&**disk, error))
 }
 
 /// Writes store and log and moves them to their places. `done` is called when the origin is
@@ -224,10 +221,20 @@ impl<'a> Places<'a> {
     }
 
     /// Removes what an attempt has left.
-    pub(crate) fn clear(&self, disk: &dyn Disk) -> Result<(), RestoreError> {
+    pub(crate) fn clear(&self, disk: &dyn Disk) -> Result<(), DiskError> {
         disk.remove_dir_all(&self.making)?;
-        disk.remove_dir_all(&self.making_wal)?;
-        Ok(())
+        disk.remove_dir_all(&self.making_wal)
+    }
+
+    /// The same after a failure, which it hands back.
+    pub(crate) fn cleared_after(&self, disk: &dyn Disk, error: RestoreError) -> RestoreError {
+        match self.clear(disk) {
+            Ok(()) => error,
+            Err(left) => RestoreError::Left {
+                source: Box::new(error),
+                left,
+            },
+        }
     }
 
     /// Renames what was made. The directory comes last: a log without it starts nothing.

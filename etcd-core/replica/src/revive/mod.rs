@@ -14,7 +14,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use etcd_storage::dir::create_durable;
-use etcd_storage::disk::Disk;
+use etcd_storage::disk::{Disk, DiskError};
 
 use crate::applier::{Applier, ApplierConfig, ApplyFault};
 use crate::checkpoint::store_directory;
@@ -62,6 +62,14 @@ pub enum ReviveError {
     /// The new directory could not be made.
     #[error(transparent)]
     Restore(#[from] RestoreError),
+    /// It failed, and what it had written beside the place could not be removed.
+    #[error("{source}; what was written is still there: {left}")]
+    Left {
+        /// Why it failed.
+        source: Box<ReviveError>,
+        /// Why it is still there.
+        left: DiskError,
+    },
 }
 
 /// Makes a new cluster, of the members in `wanted`, from the log and the store of one
@@ -95,13 +103,14 @@ pub fn revive(
     places.check(&**disk)?;
     let _locks = hold(&**disk, from, from_wal)?;
     let survivor = Survivor::read(&**disk, from, from_wal)?;
-    places.clear(&**disk)?;
-    let done = write(disk, from, &places, survivor, wanted);
-    if done.is_err() {
-        // What failed is the error to tell; what is left is removed the next time.
-        let _ = places.clear(&**disk);
-    }
-    done
+    places.clear(&**disk).map_err(RestoreError::from)?;
+    write(disk, from, &places, survivor, wanted).map_err(|error| match places.clear(&**disk) {
+        Ok(()) => error,
+        Err(left) => ReviveError::Left {
+            source: Box::new(error),
+            left,
+        },
+    })
 }
 
 fn write(
