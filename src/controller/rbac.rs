@@ -44,6 +44,8 @@ const RULES: &[Rule] = &[
         "poddisruptionbudgets",
         &["get", "list", "watch", "create", "patch"],
     ),
+    // Each by its name, in the cluster's own namespace; never listed or watched.
+    rule("", "secrets", &["get", "create", "patch"]),
     rule("events.k8s.io", "events", &["create", "patch"]),
     Rule {
         group: "coordination.k8s.io",

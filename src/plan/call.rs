@@ -10,7 +10,9 @@ use serde_json::Value;
 use crate::{
     api::{
         Bootstrap, Departure, EtcdClusterStatus, HistoryMark, MemberRole, RefusedResize, Ticket,
+        TlsStatus,
     },
+    certificates::{Phase, Purpose},
     identity,
 };
 
@@ -44,6 +46,8 @@ pub enum Call {
         /// resourceVersion it was judged by, where that matters.
         resource_version: Option<String>,
     },
+    /// Make or change Secrets of certificates. Keys are made by `apply`.
+    Certificates(CertificateCall),
     /// Ask etcd.
     Etcd(EtcdCall),
 }
@@ -77,6 +81,33 @@ pub enum Kind {
     Claim,
 }
 
+/// A call about certificates: reads a Secret, and writes it if it is not what it
+/// should be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CertificateCall {
+    /// Make a CA, if there is none.
+    MakeAuthority {
+        /// What for.
+        purpose: Purpose,
+    },
+    /// Take a CA to that phase, if it is in the one before.
+    RotateAuthority {
+        /// Which one.
+        purpose: Purpose,
+        /// The phase.
+        to: Phase,
+        /// The request it answers.
+        request: String,
+    },
+    /// The Secret of a member.
+    Member {
+        /// The member.
+        member: String,
+    },
+    /// The Secret for clients.
+    Clients,
+}
+
 /// A call of a member's gRPC services.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum EtcdCall {
@@ -100,6 +131,15 @@ pub enum EtcdCall {
         member: String,
         /// Its ID.
         id: u64,
+    },
+    /// Name the URL under which a member listens to its peers.
+    UpdatePeers {
+        /// The member.
+        member: String,
+        /// Its ID.
+        id: u64,
+        /// The URL.
+        peer_url: String,
     },
     /// Move leadership; asked of the member that leads.
     MoveLeader {
@@ -179,6 +219,8 @@ pub enum Record {
         /// The ticket.
         ticket: Ticket,
     },
+    /// How clients and members talk from now on.
+    Transport(TlsStatus),
     /// A ticket was not handed out, for certain.
     TicketReturned {
         /// The member.
@@ -260,6 +302,17 @@ impl Call {
             Call::Etcd(EtcdCall::AddLearner { member, .. }) => format!("adds {member}"),
             Call::Etcd(EtcdCall::Promote { member, .. }) => format!("promotes {member}"),
             Call::Etcd(EtcdCall::Remove { member, .. }) => format!("removes {member}"),
+            Call::Etcd(EtcdCall::UpdatePeers { member, .. }) => {
+                format!("names the peer URL of {member}")
+            }
+            Call::Certificates(CertificateCall::MakeAuthority { purpose }) => {
+                format!("makes the {} CA", purpose.as_str())
+            }
+            Call::Certificates(CertificateCall::RotateAuthority { purpose, to, .. }) => {
+                format!("takes the {} CA to phase {}", purpose.as_str(), to.as_str())
+            }
+            Call::Certificates(CertificateCall::Member { member }) => format!("certifies {member}"),
+            Call::Certificates(CertificateCall::Clients) => "certifies clients".to_owned(),
             Call::Etcd(EtcdCall::MoveLeader { to, .. }) => format!("moves leadership to {to}"),
             Call::Etcd(EtcdCall::Compact { revision }) => format!("compacts up to {revision}"),
             Call::Etcd(EtcdCall::Defragment { member }) => format!("defragments {member}"),
@@ -313,6 +366,7 @@ impl Record {
             Record::Defragmented { member, at } => {
                 status.member_mut(member).defragmented_at = Some(Time(*at));
             }
+            Record::Transport(tls) => status.tls = Some(tls.clone()),
             Record::TicketReturned { member } => status.member_mut(member).ticket = None,
             Record::Joined { member, id } => {
                 let line = status.member_mut(member);

@@ -8,16 +8,16 @@ use crate::{
     admission::TicketPaper,
     api::{
         ANNOTATION_RETIRED, ANNOTATION_TICKET, EtcdCluster, LABEL_ROLE, Quantity, ROLE_VOTER,
-        RetentionPolicy, Ticket,
+        RetentionPolicy, Ticket, TlsMode,
     },
     identity,
-    observe::Observed,
+    observe::{Observed, needs},
     render::{self, Settings},
 };
 
 use super::{
     Member, Roster, Step,
-    call::{Call, EtcdCall, Kind, Manifest, Record},
+    call::{Call, CertificateCall, EtcdCall, Kind, Manifest, Record},
 };
 
 /// The calls of `step`, in order, for a cluster that was read live, as `observed`
@@ -59,6 +59,34 @@ pub fn calls(
             calls
         }
         Step::EnsureMember { member } => around.make(&member),
+        Step::SetTransport { tls } => vec![Call::Record(Record::Transport(tls))],
+        Step::MakeAuthority { purpose } => {
+            vec![Call::Certificates(CertificateCall::MakeAuthority {
+                purpose,
+            })]
+        }
+        Step::RotateAuthority {
+            purpose,
+            to,
+            request,
+        } => vec![Call::Certificates(CertificateCall::RotateAuthority {
+            purpose,
+            to,
+            request,
+        })],
+        Step::CertifyMember { member } => {
+            vec![Call::Certificates(CertificateCall::Member { member })]
+        }
+        Step::CertifyClients => vec![Call::Certificates(CertificateCall::Clients)],
+        Step::UpdatePeerUrl {
+            member,
+            id,
+            peer_url,
+        } => vec![Call::Etcd(EtcdCall::UpdatePeers {
+            member,
+            id,
+            peer_url,
+        })],
         Step::BeginBootstrap { bootstrap } => vec![Call::Record(Record::Bootstrap(bootstrap))],
         Step::AbandonBootstrap { members } => vec![Call::Record(Record::Removed { members })],
         Step::DiscardCandidate { member } => vec![Call::Record(Record::Removed {
@@ -229,8 +257,17 @@ impl Around<'_> {
             let claim = render::claim(self.cluster, member, spec, None);
             manifest(Kind::Claim, &claim, false)
         });
+        // A pod waits for ever for a Secret that is not there.
+        let own = needs(self.cluster)
+            .iter()
+            .any(|(_, mode, _)| *mode == TlsMode::Operator);
+        let certificates = own.then(|| {
+            let member = member.to_owned();
+            Call::Certificates(CertificateCall::Member { member })
+        });
         claim
             .into_iter()
+            .chain(certificates)
             .chain([self.stateful_set(member)])
             .collect()
     }

@@ -4,7 +4,8 @@ use jiff::Timestamp;
 
 use crate::{
     admission::TicketPaper,
-    api::{Bootstrap, Departure, HistoryMark, RetentionPolicy},
+    api::{Bootstrap, Departure, HistoryMark, RetentionPolicy, TlsStatus},
+    certificates::{Phase, Purpose},
 };
 
 /// One step of a plan. `apply` carries it out.
@@ -166,6 +167,41 @@ pub enum Step {
         /// resourceVersion it was judged by.
         resource_version: String,
     },
+    /// Record how clients and members are to talk; pods follow, one at a time.
+    SetTransport {
+        /// What is in effect from now on.
+        tls: TlsStatus,
+    },
+    /// Make a CA of the cluster's own.
+    MakeAuthority {
+        /// What for.
+        purpose: Purpose,
+    },
+    /// Go on with the replacement of a CA.
+    RotateAuthority {
+        /// Which one.
+        purpose: Purpose,
+        /// The phase that begins.
+        to: Phase,
+        /// The request it answers.
+        request: String,
+    },
+    /// Bring the Secret of a member's certificates to what it should be.
+    CertifyMember {
+        /// The member.
+        member: String,
+    },
+    /// Bring the Secret for clients to what it should be.
+    CertifyClients,
+    /// Tell etcd the URL under which a member listens to its peers.
+    UpdatePeerUrl {
+        /// The member.
+        member: String,
+        /// Its ID.
+        id: u64,
+        /// The URL.
+        peer_url: String,
+    },
 }
 
 impl Step {
@@ -197,6 +233,12 @@ impl Step {
             Step::SetReplicas { .. } => "SetReplicas",
             Step::UpdateMember { .. } => "UpdateMember",
             Step::RestartPod { .. } => "RestartPod",
+            Step::SetTransport { .. } => "SetTransport",
+            Step::MakeAuthority { .. } => "MakeAuthority",
+            Step::RotateAuthority { .. } => "RotateAuthority",
+            Step::CertifyMember { .. } => "CertifyMember",
+            Step::CertifyClients => "CertifyClients",
+            Step::UpdatePeerUrl { .. } => "UpdatePeerUrl",
         }
     }
 
@@ -211,6 +253,10 @@ impl Step {
             | Step::MarkHistory { .. }
             | Step::Compact { .. }
             | Step::DisarmNoSpace { .. }
+            | Step::SetTransport { .. }
+            | Step::MakeAuthority { .. }
+            | Step::RotateAuthority { .. }
+            | Step::CertifyClients
             | Step::SetReplicas { .. } => None,
             Step::MoveLeader { from, .. } => Some(from),
             Step::EnsureMember { member }
@@ -227,6 +273,8 @@ impl Step {
             | Step::GrowClaim { member, .. }
             | Step::Defragment { member, .. }
             | Step::UpdateMember { member }
+            | Step::CertifyMember { member }
+            | Step::UpdatePeerUrl { member, .. }
             | Step::RestartPod { member, .. } => Some(member),
         }
     }

@@ -10,6 +10,7 @@ mod etcd;
 mod faults;
 mod invariants;
 mod kubelet;
+mod secrets;
 mod stores;
 mod view;
 
@@ -71,6 +72,7 @@ pub(super) struct World {
     /// By the UID of their claim.
     volumes: BTreeMap<String, Volume>,
     etcd: Etcd,
+    secrets: secrets::Secrets,
     /// Members of which status knows nothing any more.
     buried: BTreeSet<String>,
 }
@@ -122,6 +124,7 @@ impl World {
             bad_pods: BTreeSet::new(),
             volumes: BTreeMap::new(),
             etcd: Etcd::default(),
+            secrets: secrets::Secrets::default(),
             buried: BTreeSet::new(),
         }
     }
@@ -149,6 +152,7 @@ impl World {
         self.run_storage();
         self.run_scheduler();
         self.run_kubelets();
+        self.mount();
         self.run_etcd();
         self.remember();
     }

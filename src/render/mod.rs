@@ -5,9 +5,11 @@ mod claim;
 mod drift;
 mod pod;
 mod quota;
+pub mod secret;
 mod shared;
 mod sidecar;
 mod stateful_set;
+pub(crate) mod transport;
 
 pub use claim::claim;
 pub use drift::first_difference;
@@ -101,7 +103,7 @@ pub fn owner(cluster: &EtcdCluster) -> Option<OwnerReference> {
 }
 
 /// Sixteen hex digits that change when `value` does.
-fn digest(value: &impl serde::Serialize) -> String {
+pub(crate) fn digest(value: &impl serde::Serialize) -> String {
     let bytes = serde_json::to_vec(value).expect("manifests have string keys");
     let hash: [u8; 32] = Sha256::digest(bytes).into();
     hash[..8].iter().map(|byte| format!("{byte:02x}")).collect()

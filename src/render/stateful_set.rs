@@ -9,11 +9,11 @@ use k8s_openapi::{
 };
 
 use crate::{
-    api::{ANNOTATION_SPEC, ANNOTATION_TEMPLATE, EtcdCluster, LABEL_MEMBER},
+    api::{ANNOTATION_SPEC, ANNOTATION_TEMPLATE, EtcdCluster, LABEL_MEMBER, TlsStatus},
     identity,
 };
 
-use super::{Settings, digest, image_of_spec, metadata, pod, restarted, selector};
+use super::{Settings, digest, image_of_spec, metadata, pod, restarted, selector, transport};
 
 /// The StatefulSet of `member`. `voter` decides a label that the digest of the
 /// template leaves out, so a promotion restarts nothing.
@@ -84,6 +84,11 @@ pub fn pod_spec_digest(cluster: &EtcdCluster) -> String {
     let grown = cluster.status.as_ref().and_then(|s| s.volume_size.as_ref());
     if let Some(size) = grown.filter(|_| spec.options.quota_backend_bytes.is_none()) {
         shape["volume"] = size.as_str().into();
+    }
+    // Absent where there is none, as it was before there was any TLS.
+    let tls = transport::in_effect(cluster);
+    if *tls != TlsStatus::default() {
+        shape["tls"] = serde_json::to_value(tls).expect("a status is JSON");
     }
     digest(&shape)
 }

@@ -34,7 +34,7 @@ enum Sound {
 fn sound(type_: ConditionType) -> Sound {
     match type_ {
         ConditionType::Ready => Sound::Good,
-        ConditionType::Available => Sound::Needed,
+        ConditionType::Available | ConditionType::TLSReady => Sound::Needed,
         ConditionType::Stalled
         | ConditionType::QuorumLost
         | ConditionType::Degraded

@@ -161,6 +161,8 @@ impl World {
             }
         }
         observed.membership = self.member_list().filter(|_| heard);
+        observed.certificates = self.certificates(cluster, &observed);
+        self.shown(&mut observed);
         observed
     }
 
@@ -189,6 +191,7 @@ impl World {
                 let version = resource_version.as_deref();
                 self.api.delete(*kind, name, uid, version)?;
             }
+            Call::Certificates(call) => self.certify(cluster, call)?,
             Call::Etcd(call) => return self.ask_etcd(call),
         }
         Ok(Reply::Done)

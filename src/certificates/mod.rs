@@ -1,0 +1,23 @@
+//! Certificates: the CA a cluster has of its own, what it issues, and what can be
+//! read off certificates of whatever source. No client, and no clock: `now` is given.
+//!
+//! ```text
+//! Authority (a Secret: signer, and while it is replaced the next or the previous CA)
+//!   -> issue() -> Pair (certificate and key) -> a Secret of a member or of clients
+//! inspect(): PEM -> CertificateSeen, the facts a plan works on; no key is among them
+//! ```
+
+mod authority;
+mod inspect;
+mod names;
+mod pair;
+
+pub use authority::{Authority, AuthorityError, AuthoritySeen, Phase};
+pub use inspect::{CertificateSeen, Flaw, Holder, certificates, fingerprint, first, flaw};
+pub use names::{
+    Purpose, authority_secret, client_names, clients_secret, member_secret, peer_names,
+};
+pub use pair::{IssueError, Leaf, Pair, issue, new_authority};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,241 @@
+//! Secrets in the model: the operator's own code makes them, kubelets mount them,
+//! members show and believe what is mounted, and clients what they have loaded. Asserted
+//! every second: whoever dials whom, each believes the other.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::core::v1::Secret;
+use kube::ResourceExt;
+
+use crate::{
+    api::EtcdCluster,
+    apply::certify::{self, CertifyError, Found},
+    certificates::{CertificateSeen, Purpose, certificates, clients_secret, first, member_secret},
+    identity,
+    observe::{CertificatesSeen, Observed, certificates_seen, texts},
+    plan::CertificateCall,
+    render::transport,
+};
+
+use super::{World, api::Refusal, kubelet::member_of};
+
+/// How long clients take at most to load their Secret.
+const CLIENTS: SignedDuration = SignedDuration::from_secs(90);
+
+/// What one side shows and whom it believes.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Side {
+    shows: CertificateSeen,
+    believes: Vec<CertificateSeen>,
+}
+
+impl Side {
+    fn read(texts: &BTreeMap<String, String>, keys: &[String; 3]) -> Option<Side> {
+        Some(Side {
+            shows: first(texts.get(&keys[0])?)?,
+            believes: certificates(texts.get(&keys[2])?),
+        })
+    }
+
+    fn takes(&self, other: &Side) -> bool {
+        let subjects = self.believes.iter().map(|ca| &ca.subject);
+        subjects
+            .into_iter()
+            .any(|subject| *subject == other.shows.issuer)
+    }
+}
+
+/// What is mounted into pods, by their UID, and what clients may have loaded.
+#[derive(Clone, Default)]
+pub(super) struct Secrets {
+    items: Found,
+    mounted: BTreeMap<(String, Purpose), Side>,
+    clients: VecDeque<(Timestamp, Side)>,
+    /// Whether members load no CA while they run, as stock etcd.
+    pub(super) deaf: bool,
+}
+
+impl World {
+    /// Members load no CA while they run.
+    pub(in crate::plan) fn with_deaf_members(mut self) -> World {
+        self.secrets.deaf = true;
+        self
+    }
+
+    /// The CA that signs.
+    pub(in crate::plan) fn signer(&self, purpose: Purpose) -> String {
+        let seen = self.certificates(&self.cluster, &Observed::default());
+        let signer = seen.authorities.get(&purpose).map(|ca| &ca.signer);
+        signer.map(|ca| ca.subject.clone()).unwrap_or_default()
+    }
+
+    /// Peer URLs in etcd's list.
+    pub(in crate::plan) fn peer_urls(&self) -> Vec<String> {
+        let lines = self.etcd.members.values();
+        lines.flat_map(|line| line.peer_urls.clone()).collect()
+    }
+
+    pub(super) fn certificates(
+        &self,
+        cluster: &EtcdCluster,
+        observed: &Observed,
+    ) -> CertificatesSeen {
+        certificates_seen(cluster, observed, &self.secrets.items, self.now)
+    }
+
+    /// A call about certificates, as `apply` makes it.
+    pub(super) fn certify(
+        &mut self,
+        cluster: &EtcdCluster,
+        call: &CertificateCall,
+    ) -> Result<(), Refusal> {
+        let reads = certify::reads(cluster, call);
+        let found: Found = reads
+            .into_iter()
+            .filter_map(|name| Some((name.clone(), self.secrets.items.get(&name)?.clone())))
+            .collect();
+        let made = certify::outcome(cluster, call, &found, self.now);
+        let made: Option<Secret> = made.map_err(|error| match error {
+            CertifyError::NotYet(why) => Refusal::NotYet(why),
+            error @ CertifyError::Issue(..) => panic!("{error}"),
+        })?;
+        if let Some(secret) = made {
+            self.secrets.items.insert(secret.name_any(), secret);
+        }
+        Ok(())
+    }
+
+    /// Kubelets refresh what they mount; members load it; clients will.
+    pub(super) fn mount(&mut self) {
+        let tls = transport::in_effect(&self.cluster).clone();
+        let pods: Vec<(String, String)> = self
+            .api
+            .pods
+            .items
+            .values()
+            .filter(|pod| self.node_of(pod).is_some_and(|node| node.up && !node.cut))
+            .map(|pod| (pod.metadata.uid.clone().unwrap(), member_of(&pod.metadata)))
+            .collect();
+        for (uid, member) in pods {
+            let Some(secret) = self.secrets.items.get(&member_secret(&member)) else {
+                continue;
+            };
+            for purpose in Purpose::ALL {
+                let Some((mode, users)) = transport::source(&tls, purpose) else {
+                    continue;
+                };
+                let (_, keys) = transport::secret(&member, purpose, mode, users);
+                let Some(mut side) = Side::read(&texts(secret), &keys) else {
+                    continue;
+                };
+                let key = (uid.clone(), purpose);
+                if let Some(before) = self.secrets.mounted.get(&key)
+                    && self.secrets.deaf
+                {
+                    side.believes = before.believes.clone();
+                }
+                self.secrets.mounted.insert(key, side);
+            }
+        }
+        let name = clients_secret(&self.cluster.name_any());
+        let keys = ["tls.crt", "tls.key", "ca.crt"].map(str::to_owned);
+        let loaded = self.secrets.items.get(&name);
+        if let Some(side) = loaded.and_then(|secret| Side::read(&texts(secret), &keys)) {
+            let clients = &mut self.secrets.clients;
+            if clients.back().is_none_or(|(_, last)| *last != side) {
+                clients.push_back((self.now, side));
+            }
+            // The last that was there at the beginning of that time is still in use.
+            while clients.len() > 1 && self.now.duration_since(clients[1].0) > CLIENTS {
+                clients.pop_front();
+            }
+        }
+        self.check_trust();
+    }
+
+    /// Fills in what the listeners of a member's pod show and whom they take.
+    pub(super) fn shown(&self, observed: &mut Observed) {
+        let seen = observed.certificates.clone();
+        for objects in observed.members.values_mut() {
+            let Some(pod) = objects.pod.as_mut().filter(|pod| pod.etcd.is_some()) else {
+                continue;
+            };
+            for purpose in Purpose::ALL {
+                let listens = match purpose {
+                    Purpose::Client => pod.schemes.client_tls,
+                    Purpose::Peer => pod.schemes.peer_tls,
+                };
+                let side = self.secrets.mounted.get(&(pod.uid.clone(), purpose));
+                let Some(side) = side.filter(|_| listens) else {
+                    continue;
+                };
+                pod.served.insert(purpose, side.shows.fingerprint.clone());
+                let Some(authority) = seen.authorities.get(&purpose) else {
+                    continue;
+                };
+                let signer = Some(&authority.signer.fingerprint);
+                for ca in [signer, authority.other.as_ref()].into_iter().flatten() {
+                    let taken = side.believes.iter().any(|known| known.fingerprint == *ca);
+                    pod.accepts.insert((purpose, ca.clone()), taken);
+                }
+            }
+        }
+    }
+
+    /// Whoever dials whom, each believes the other.
+    fn check_trust(&self) {
+        let running = self.running();
+        let sides = |purpose: Purpose| {
+            running.iter().filter_map(move |(name, _)| {
+                let pod = self.api.pods.items.get(name)?;
+                let schemes = pod.annotations().get(crate::api::ANNOTATION_SCHEMES)?;
+                let schemes = crate::observe::Schemes::parse(schemes);
+                let listens = match purpose {
+                    Purpose::Client => schemes.client_tls,
+                    Purpose::Peer => schemes.peer_tls,
+                };
+                let key = (pod.metadata.uid.clone()?, purpose);
+                Some((name, listens, self.secrets.mounted.get(&key)?))
+            })
+        };
+        for (dialled, listens, server) in sides(Purpose::Peer) {
+            for (dials, _, client) in sides(Purpose::Peer) {
+                assert!(
+                    !listens || (client.takes(server) && server.takes(client)),
+                    "{dials} and {dialled} do not believe each other{}",
+                    self.trace()
+                );
+            }
+        }
+        for (dialled, listens, server) in sides(Purpose::Client) {
+            for (_, client) in &self.secrets.clients {
+                assert!(
+                    !listens || (client.takes(server) && server.takes(client)),
+                    "clients and {dialled} do not believe each other{}",
+                    self.trace()
+                );
+            }
+        }
+        for (name, _) in &running {
+            let pod = &self.api.pods.items[name];
+            let Some(schemes) = pod.annotations().get(crate::api::ANNOTATION_SCHEMES) else {
+                continue;
+            };
+            let secret = member_secret(&member_of(&pod.metadata));
+            assert!(
+                self.secrets.items.contains_key(&secret),
+                "{name} starts with {schemes} and without its Secret{}",
+                self.trace()
+            );
+        }
+    }
+
+    /// Whether etcd's list names every member by that scheme.
+    pub(in crate::plan) fn peers_are(&self, secure: bool) -> bool {
+        let scheme = identity::scheme(secure);
+        let urls = self.peer_urls();
+        urls.iter()
+            .all(|url| url.starts_with(&format!("{scheme}://")))
+    }
+}
