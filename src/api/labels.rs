@@ -44,9 +44,12 @@ pub const ANNOTATION_PEER_SCHEME: &str = "etcd-core.io/peer-scheme";
 pub const ANNOTATION_ROTATE_CA: &str = "etcd-core.io/rotate-ca";
 /// On a CA's Secret: the phase its replacement is in.
 pub const ANNOTATION_ROTATION: &str = "etcd-core.io/rotation";
-/// On a CA's Secret: when that phase began. On the Secret for clients: when it was
-/// last written.
+/// On a CA's Secret: when that phase began. On the Secret for clients: when they last
+/// had something new to load.
 pub const ANNOTATION_ROTATION_SINCE: &str = "etcd-core.io/rotation-since";
+/// On a Secret with certificates: fingerprints of the CAs that vouched for the ones
+/// before, `client=...,peer=...`.
+pub const ANNOTATION_PREVIOUS_CA: &str = "etcd-core.io/previous-ca";
 /// On a pod: schemes its etcd listens with, `client=https,peer=http` or `client=both`.
 pub const ANNOTATION_SCHEMES: &str = "etcd-core.io/schemes";
 /// On a pod: digest of its certificates. The kubelet looks at a pod anew, and at the

@@ -32,8 +32,8 @@ pub use status::{
 };
 pub use storage::{ClaimSpec, EmptyDirSpec, RetentionPolicy, StorageMedium, StorageSpec};
 pub use tls::{
-    ClientTls, ClientTransport, OwnAuthority, PeerStage, PeerTls, PeerTransport, Plaintext,
-    SecretRef, TlsMode, TlsSpec, TlsStatus, seconds,
+    CertManager, ClientTls, ClientTransport, IssuerRef, OwnAuthority, PeerStage, PeerTls,
+    PeerTransport, Plaintext, SecretRef, TlsMode, TlsSpec, TlsStatus, seconds,
 };
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{

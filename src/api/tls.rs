@@ -10,11 +10,10 @@ use serde::{Deserialize, Serialize};
 #[serde(rename_all = "camelCase")]
 pub struct TlsSpec {
     /// Between clients and members. Left out, it stays as it is; a new cluster gets
-    /// the operator's default.
+    /// mode Operator.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client: Option<ClientTls>,
-    /// Among members. Left out, it stays as it is; a new cluster gets the operator's
-    /// default.
+    /// Among members. Left out, it stays as it is; a new cluster gets mode Operator.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub peer: Option<PeerTls>,
 }
@@ -25,6 +24,7 @@ pub struct TlsSpec {
 #[x_kube(
     cel,
     validation = ("!has(self.operator) || self.mode == 'Operator'", "tls.client.operator is for mode Operator only: certificates have one source"),
+    validation = ("has(self.certManager) == (self.mode == 'CertManager')", "tls.client.certManager belongs to mode CertManager, and to no other: certificates have one source"),
     validation = ("has(self.secretRef) == (self.mode == 'Secret')", "tls.client.secretRef belongs to mode Secret, and to no other: certificates have one source"),
     validation = ("has(self.operatorSecretRef) == (self.mode == 'Secret')", "tls.client.operatorSecretRef belongs to mode Secret, and to no other: it holds the certificate the operator shows to members whose CA is yours"),
     validation = ("self.mode != 'Disabled' || !has(self.plaintext) || self.plaintext == 'Allowed'", "tls.client.plaintext cannot be Denied in mode Disabled: nothing would be left"),
@@ -41,11 +41,21 @@ pub struct ClientTls {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), inner(length(min = 1, max = 253)))]
     pub names: Vec<String>,
+    /// How long clients get to load what has changed in their Secret before anything
+    /// depends on it: while a CA is replaced, and before plain connections, or those
+    /// with TLS, are no longer served. `2m` unless set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = r"^[1-9][0-9]{0,5}[hms]$"))]
+    pub settle_duration: Option<String>,
     /// How the operator's own CA issues.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub operator: Option<OwnAuthority>,
-    /// Secret with `tls.crt`, `tls.key` and `ca.crt` for all members; the
-    /// certificate must name every member: `*.<cluster>-peer.<namespace>.svc`.
+    /// Whom cert-manager asks for certificates.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cert_manager: Option<CertManager>,
+    /// Secret with `tls.crt`, `tls.key` and `ca.crt` for all members. The certificate
+    /// must name every member, `*.<cluster>-peer.<namespace>.svc`, and do for servers
+    /// and for clients: a member also shows it to itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret_ref: Option<SecretRef>,
     /// Secret with `tls.crt` and `tls.key` that the operator shows to members.
@@ -59,6 +69,7 @@ pub struct ClientTls {
 #[x_kube(
     cel,
     validation = ("!has(self.operator) || self.mode == 'Operator'", "tls.peer.operator is for mode Operator only: certificates have one source"),
+    validation = ("has(self.certManager) == (self.mode == 'CertManager')", "tls.peer.certManager belongs to mode CertManager, and to no other: certificates have one source"),
     validation = ("has(self.secretRef) == (self.mode == 'Secret')", "tls.peer.secretRef belongs to mode Secret, and to no other: certificates have one source"),
 )]
 pub struct PeerTls {
@@ -67,6 +78,9 @@ pub struct PeerTls {
     /// How the operator's own CA issues.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub operator: Option<OwnAuthority>,
+    /// Whom cert-manager asks for certificates.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cert_manager: Option<CertManager>,
     /// Secret with `tls.crt`, `tls.key` and `ca.crt` for all members; the
     /// certificate must name `<cluster>-peer.<namespace>.svc` and, under it, every member.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -81,6 +95,8 @@ pub enum TlsMode {
     Disabled,
     /// A CA of this cluster's own, kept by the operator in a Secret.
     Operator,
+    /// cert-manager, which must be installed.
+    CertManager,
     /// Secrets of the user.
     Secret,
 }
@@ -108,11 +124,44 @@ pub struct OwnAuthority {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(regex(pattern = r"^[1-9][0-9]{0,5}[hms]$"))]
     pub duration: Option<String>,
-    /// While the CA is replaced, how long clients get to load what has changed in
-    /// their Secret before anything depends on it; `2m` unless set.
+}
+
+/// Whom cert-manager asks for certificates. It renews them at two thirds of their lives.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CertManager {
+    /// The issuer. Its certificates must do for servers and for clients, and may have a
+    /// wildcard: all members show the same one.
+    pub issuer_ref: IssuerRef,
+    /// Life of a certificate, such as `2160h`, which is cert-manager's default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(regex(pattern = r"^[1-9][0-9]{0,5}[hms]$"))]
-    pub settle_duration: Option<String>,
+    pub duration: Option<String>,
+}
+
+/// An issuer of cert-manager.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct IssuerRef {
+    /// Its name.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+    /// Its kind; `Issuer`, in the cluster's namespace, unless set.
+    #[serde(default = "issuer_kind")]
+    #[schemars(length(min = 1, max = 63))]
+    pub kind: String,
+    /// Its API group; cert-manager's own unless set.
+    #[serde(default = "issuer_group")]
+    #[schemars(length(min = 1, max = 253))]
+    pub group: String,
+}
+
+fn issuer_kind() -> String {
+    "Issuer".to_owned()
+}
+
+fn issuer_group() -> String {
+    "cert-manager.io".to_owned()
 }
 
 /// Name of a Secret in the cluster's namespace.
@@ -148,9 +197,10 @@ fn is_zero(number: &i64) -> bool {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ClientTransport {
-    /// Where certificates come from.
+    /// Where certificates come from; or are about to, one member after the other.
     pub mode: TlsMode,
-    /// Whether plain connections are served beside TLS.
+    /// Whether plain connections are served beside TLS. They are for a while whenever
+    /// TLS is switched on or off.
     #[serde(default)]
     pub plaintext: Plaintext,
     /// The user's Secret, in mode Secret.
@@ -162,7 +212,7 @@ pub struct ClientTransport {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PeerTransport {
-    /// Where certificates come from.
+    /// Where certificates come from; or are about to, one member after the other.
     pub mode: TlsMode,
     /// How far it is.
     pub stage: PeerStage,

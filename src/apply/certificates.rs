@@ -32,11 +32,13 @@ impl Applier {
         let namespace = cluster.namespace().unwrap_or_default();
         let api: Api<Secret> = Api::namespaced(self.client.clone(), &namespace);
         let mut found = Found::new();
-        for name in certify::reads(cluster, call) {
+        let (ours, others) = certify::reads(cluster, call);
+        let all = ours.into_iter().map(|name| (name, true));
+        for (name, own) in all.chain(others.into_iter().map(|name| (name, false))) {
             let secret = api.get_opt(&name).await;
             let secret = secret.map_err(kube_error(format!("reads Secret {name}")))?;
             let Some(secret) = secret else { continue };
-            if !is_ours(cluster, secret.labels(), secret.owner_references()) {
+            if own && !is_ours(cluster, secret.labels(), secret.owner_references()) {
                 return Err(ApplyError::NameTaken(format!("Secret {name}")));
             }
             found.insert(name, secret);
@@ -61,7 +63,7 @@ impl Applier {
             .await
             .map_err(kube_error(format!("applies Secret {name}")))?;
         match call {
-            CertificateCall::Member { member } => {
+            CertificateCall::Member { member, .. } => {
                 self.nudge(cluster, observed, member, &digest).await
             }
             _ => Ok(()),

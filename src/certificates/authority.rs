@@ -85,6 +85,8 @@ pub struct AuthoritySeen {
     pub bundle: Vec<String>,
     /// Fingerprint of the other CA: the next one, or the previous one.
     pub other: Option<String>,
+    /// When the CA expires that is in use, or was until now.
+    pub expires: Timestamp,
     /// The phase.
     pub phase: Phase,
     /// When the phase began.
@@ -242,6 +244,13 @@ impl Authority {
                 .or(self.previous.as_ref())
                 .and_then(Pair::seen)
                 .map(|other| other.fingerprint),
+            expires: self
+                .previous
+                .as_ref()
+                .unwrap_or(&self.signer)
+                .seen()
+                .map(|old| old.not_after)
+                .unwrap_or_default(),
             phase: self.phase,
             since: self.since,
             request: self.request.clone(),

@@ -59,13 +59,25 @@ pub fn certificates(pem: &str) -> Vec<CertificateSeen> {
     ders(pem).iter().filter_map(|der| seen(der)).collect()
 }
 
-fn ders(pem: &str) -> Vec<CertificateDer<'static>> {
+/// The certificates of a PEM text, each as a text of its own; what cannot be read is
+/// left out.
+pub fn split(pem: &str) -> Vec<String> {
+    const BEGIN: &str = "-----BEGIN CERTIFICATE-----";
+    const END: &str = "-----END CERTIFICATE-----";
+    pem.split(BEGIN)
+        .skip(1)
+        .filter_map(|rest| Some(format!("{BEGIN}{}{END}\n", rest.split_once(END)?.0)))
+        .filter(|text| first(text).is_some())
+        .collect()
+}
+
+pub(super) fn ders(pem: &str) -> Vec<CertificateDer<'static>> {
     CertificateDer::pem_slice_iter(pem.as_bytes())
         .map_while(Result::ok)
         .collect()
 }
 
-fn seen(der: &[u8]) -> Option<CertificateSeen> {
+pub(super) fn seen(der: &[u8]) -> Option<CertificateSeen> {
     let (_, cert) = X509Certificate::from_der(der).ok()?;
     let alternatives = cert.subject_alternative_name().ok().flatten();
     let mut names: Vec<String> = alternatives

@@ -7,17 +7,24 @@
 //! inspect(): PEM -> CertificateSeen, the facts a plan works on; no key is among them
 //! ```
 
+mod anchor;
 mod authority;
 mod inspect;
 mod names;
+mod origin;
 mod pair;
+mod requested;
 
+pub use anchor::anchor;
 pub use authority::{Authority, AuthorityError, AuthoritySeen, Phase};
-pub use inspect::{CertificateSeen, Flaw, Holder, certificates, fingerprint, first, flaw};
+pub use inspect::{CertificateSeen, Flaw, Holder, certificates, fingerprint, first, flaw, split};
 pub use names::{
-    Purpose, authority_secret, client_names, clients_secret, member_secret, peer_names,
+    Purpose, authority_name, authority_secret, client_names, clients_secret, member_secret,
+    peer_names, peer_wildcards, server_names,
 };
+pub use origin::Origin;
 pub use pair::{IssueError, Leaf, Pair, issue, new_authority};
+pub use requested::Requested;
 
 #[cfg(test)]
 mod tests;

@@ -30,6 +30,11 @@ pub fn authority_secret(cluster: &str, purpose: Purpose) -> String {
     format!("{cluster}-{}-ca", purpose.as_str())
 }
 
+/// Last words of the name a cluster's CA bears.
+pub fn authority_name(cluster: &str, purpose: Purpose) -> String {
+    format!("{cluster} {}", purpose.as_str())
+}
+
 /// Secret of a member's certificates.
 pub fn member_secret(member: &str) -> String {
     format!("{member}-tls")
@@ -47,9 +52,31 @@ pub fn client_names(
     member: &str,
     further: &[String],
 ) -> Vec<String> {
+    let member = identity::member_host(cluster, namespace, member);
+    names_to_clients(cluster, namespace, member, further)
+}
+
+/// Names of a certificate that every member shows to clients, sorted.
+pub fn server_names(cluster: &str, namespace: &str, further: &[String]) -> Vec<String> {
+    let members = format!("*.{}", identity::peer_domain(cluster, namespace));
+    names_to_clients(cluster, namespace, members, further)
+}
+
+/// Names of a certificate that every member shows to its peers, sorted.
+pub fn peer_wildcards(cluster: &str, namespace: &str) -> Vec<String> {
+    let domain = identity::peer_domain(cluster, namespace);
+    vec![format!("*.{domain}"), domain]
+}
+
+fn names_to_clients(
+    cluster: &str,
+    namespace: &str,
+    member: String,
+    further: &[String],
+) -> Vec<String> {
     let service = identity::client_service(cluster);
     let mut names = vec![
-        identity::member_host(cluster, namespace, member),
+        member,
         service.clone(),
         format!("{service}.{namespace}"),
         format!("{service}.{namespace}.svc"),

@@ -5,6 +5,7 @@ mod cache;
 mod certificates;
 mod damage;
 mod dial;
+mod listeners;
 mod members;
 mod objects;
 mod probe;
@@ -12,9 +13,11 @@ mod trim;
 
 pub use cache::{Cache, Filler, cache};
 #[cfg(test)]
-pub(crate) use certificates::certificates_seen;
-pub use certificates::{CertificatesSeen, ClientsSeen, LeafSeen, Problem};
-pub(crate) use certificates::{leaf, needs, read_authority, texts};
+pub(crate) use certificates::facts_of;
+pub use certificates::{CertificatesSeen, ClientsSeen, LeafSeen, OfferSeen, Problem, RequestSeen};
+pub(crate) use certificates::{
+    Offer, Sought, Texts, clients_offer, leaf, needs, offer, origins, read_authority, texts,
+};
 pub use dial::{Greeting, Identity};
 #[cfg(test)]
 pub(crate) use objects::assemble;
@@ -279,10 +282,16 @@ impl Observer {
             .read(&self.caches.client, cluster, &observed, source)
             .await?;
         observed.certificates = seen;
-        members::introduce(&self.probe, cluster, &observed, &access);
+        listeners::greet(&self.probe, cluster, &mut observed, &access).await;
+        listeners::introduce(&self.probe, cluster, &observed, &access);
         members::ask(&self.probe, &mut observed, source).await;
-        members::greet(&self.probe, cluster, &mut observed, &access).await;
+        listeners::note(&self.probe, &mut observed);
         Ok(observed)
+    }
+
+    /// Forgets a cluster that is gone, and the keys to it.
+    pub fn forget(&self, namespace: &str, name: &str) {
+        self.keyring.forget(namespace, name);
     }
 
     /// The way to the members.

@@ -4,7 +4,7 @@
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use kube::core::ApiResource;
+use kube::core::{ApiResource, GroupVersionKind};
 use serde_json::Value;
 
 use crate::{
@@ -13,8 +13,10 @@ use crate::{
         TlsStatus,
     },
     certificates::{Phase, Purpose},
-    identity,
+    identity, render,
 };
+
+use super::Grant;
 
 /// One call of a step. Each is safe to repeat.
 #[derive(Clone, Debug, PartialEq)]
@@ -79,6 +81,10 @@ pub enum Kind {
     Pod,
     /// A member's claim.
     Claim,
+    /// A Secret. Only deleted this way: keys are made by `apply`.
+    Secret,
+    /// A Certificate of cert-manager.
+    Certificate,
 }
 
 /// A call about certificates: reads a Secret, and writes it if it is not what it
@@ -103,9 +109,16 @@ pub enum CertificateCall {
     Member {
         /// The member.
         member: String,
+        /// What it may be given.
+        grants: Vec<Grant>,
     },
     /// The Secret for clients.
-    Clients,
+    Clients {
+        /// What it may be given.
+        grant: Grant,
+        /// Where clients are to go.
+        endpoints: String,
+    },
 }
 
 /// A call of a member's gRPC services.
@@ -311,8 +324,10 @@ impl Call {
             Call::Certificates(CertificateCall::RotateAuthority { purpose, to, .. }) => {
                 format!("takes the {} CA to phase {}", purpose.as_str(), to.as_str())
             }
-            Call::Certificates(CertificateCall::Member { member }) => format!("certifies {member}"),
-            Call::Certificates(CertificateCall::Clients) => "certifies clients".to_owned(),
+            Call::Certificates(CertificateCall::Member { member, .. }) => {
+                format!("certifies {member}")
+            }
+            Call::Certificates(CertificateCall::Clients { .. }) => "certifies clients".to_owned(),
             Call::Etcd(EtcdCall::MoveLeader { to, .. }) => format!("moves leadership to {to}"),
             Call::Etcd(EtcdCall::Compact { revision }) => format!("compacts up to {revision}"),
             Call::Etcd(EtcdCall::Defragment { member }) => format!("defragments {member}"),
@@ -382,10 +397,15 @@ impl Kind {
     pub fn resource(self) -> ApiResource {
         use k8s_openapi::api::{
             apps::v1::StatefulSet,
-            core::v1::{PersistentVolumeClaim, Pod, Service},
+            core::v1::{PersistentVolumeClaim, Pod, Secret, Service},
             policy::v1::PodDisruptionBudget,
         };
         match self {
+            Kind::Secret => ApiResource::erase::<Secret>(&()),
+            Kind::Certificate => {
+                let gvk = GroupVersionKind::gvk(render::CERT_MANAGER, "v1", "Certificate");
+                ApiResource::from_gvk(&gvk)
+            }
             Kind::Service => ApiResource::erase::<Service>(&()),
             Kind::DisruptionBudget => ApiResource::erase::<PodDisruptionBudget>(&()),
             Kind::StatefulSet => ApiResource::erase::<StatefulSet>(&()),
@@ -403,6 +423,8 @@ impl std::fmt::Display for Kind {
             Kind::StatefulSet => "StatefulSet",
             Kind::Pod => "Pod",
             Kind::Claim => "PersistentVolumeClaim",
+            Kind::Secret => "Secret",
+            Kind::Certificate => "Certificate",
         })
     }
 }

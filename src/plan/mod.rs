@@ -38,6 +38,7 @@ pub use roster::{Member, Roster};
 pub use step::Step;
 pub use tls::TlsVerdict;
 pub(crate) use tls::wanting;
+pub use tls::wanting::{Exchange, Grant};
 pub use upgrade::Outgoing;
 pub use volume::{Volumes, have_grown, volumes};
 pub use windows::{WindowState, Windows, windows};

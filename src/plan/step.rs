@@ -5,8 +5,10 @@ use jiff::Timestamp;
 use crate::{
     admission::TicketPaper,
     api::{Bootstrap, Departure, HistoryMark, RetentionPolicy, TlsStatus},
-    certificates::{Phase, Purpose},
+    certificates::{Phase, Purpose, Requested},
 };
+
+use super::Grant;
 
 /// One step of a plan. `apply` carries it out.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -186,13 +188,25 @@ pub enum Step {
         /// The request it answers.
         request: String,
     },
+    /// Ask cert-manager for a certificate.
+    RequestCertificate {
+        /// Which one.
+        request: Requested,
+    },
     /// Bring the Secret of a member's certificates to what it should be.
     CertifyMember {
         /// The member.
         member: String,
+        /// What it may be given.
+        grants: Vec<Grant>,
     },
     /// Bring the Secret for clients to what it should be.
-    CertifyClients,
+    CertifyClients {
+        /// What it may be given.
+        grant: Grant,
+        /// Where clients are to go.
+        endpoints: String,
+    },
     /// Tell etcd the URL under which a member listens to its peers.
     UpdatePeerUrl {
         /// The member.
@@ -237,7 +251,8 @@ impl Step {
             Step::MakeAuthority { .. } => "MakeAuthority",
             Step::RotateAuthority { .. } => "RotateAuthority",
             Step::CertifyMember { .. } => "CertifyMember",
-            Step::CertifyClients => "CertifyClients",
+            Step::RequestCertificate { .. } => "RequestCertificate",
+            Step::CertifyClients { .. } => "CertifyClients",
             Step::UpdatePeerUrl { .. } => "UpdatePeerUrl",
         }
     }
@@ -256,7 +271,8 @@ impl Step {
             | Step::SetTransport { .. }
             | Step::MakeAuthority { .. }
             | Step::RotateAuthority { .. }
-            | Step::CertifyClients
+            | Step::RequestCertificate { .. }
+            | Step::CertifyClients { .. }
             | Step::SetReplicas { .. } => None,
             Step::MoveLeader { from, .. } => Some(from),
             Step::EnsureMember { member }
@@ -273,7 +289,7 @@ impl Step {
             | Step::GrowClaim { member, .. }
             | Step::Defragment { member, .. }
             | Step::UpdateMember { member }
-            | Step::CertifyMember { member }
+            | Step::CertifyMember { member, .. }
             | Step::UpdatePeerUrl { member, .. }
             | Step::RestartPod { member, .. } => Some(member),
         }

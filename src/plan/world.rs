@@ -9,6 +9,7 @@ mod blows;
 mod etcd;
 mod faults;
 mod invariants;
+mod issuers;
 mod kubelet;
 mod secrets;
 mod stores;
@@ -152,6 +153,7 @@ impl World {
         self.run_storage();
         self.run_scheduler();
         self.run_kubelets();
+        self.issue();
         self.mount();
         self.run_etcd();
         self.remember();

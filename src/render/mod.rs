@@ -1,6 +1,7 @@
 //! Manifests from the spec: pure, and whole objects every time, as server-side
 //! apply wants them.
 
+mod certificate;
 mod claim;
 mod drift;
 mod pod;
@@ -11,6 +12,7 @@ mod sidecar;
 mod stateful_set;
 pub(crate) mod transport;
 
+pub(crate) use certificate::{GROUP as CERT_MANAGER, cert_manager, certificate};
 pub use claim::claim;
 pub use drift::first_difference;
 pub use quota::quota;

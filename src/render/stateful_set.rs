@@ -9,7 +9,7 @@ use k8s_openapi::{
 };
 
 use crate::{
-    api::{ANNOTATION_SPEC, ANNOTATION_TEMPLATE, EtcdCluster, LABEL_MEMBER, TlsStatus},
+    api::{ANNOTATION_SPEC, ANNOTATION_TEMPLATE, EtcdCluster, LABEL_MEMBER},
     identity,
 };
 
@@ -86,9 +86,8 @@ pub fn pod_spec_digest(cluster: &EtcdCluster) -> String {
         shape["volume"] = size.as_str().into();
     }
     // Absent where there is none, as it was before there was any TLS.
-    let tls = transport::in_effect(cluster);
-    if *tls != TlsStatus::default() {
-        shape["tls"] = serde_json::to_value(tls).expect("a status is JSON");
+    if let Some(tls) = transport::shape(cluster) {
+        shape["tls"] = tls;
     }
     digest(&shape)
 }

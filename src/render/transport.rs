@@ -2,14 +2,18 @@
 //! annotation that says what its etcd listens with. All of it follows from the TLS
 //! that status records as in effect; without any, nothing is added.
 
-use k8s_openapi::api::core::v1::{
-    KeyToPath, ProjectedVolumeSource, SecretProjection, Volume, VolumeProjection,
-};
+use jiff::SignedDuration;
+use k8s_openapi::api::core::v1::{KeyToPath, SecretVolumeSource, Volume};
+use serde_json::json;
 
 use crate::{
-    api::{ClientTransport, EtcdCluster, PeerStage, PeerTransport, Plaintext, TlsMode, TlsStatus},
-    certificates::{Purpose, member_secret},
+    api::{
+        ClientTransport, EtcdCluster, PeerStage, PeerTransport, Plaintext, TlsMode, TlsStatus,
+        seconds,
+    },
+    certificates::{Origin, Purpose, member_secret},
     identity,
+    observe::Schemes,
 };
 
 /// Where a pod finds its certificates: `client/` and `peer/`, each with `tls.crt`,
@@ -17,6 +21,8 @@ use crate::{
 pub(super) const DIRECTORY: &str = "/etc/etcd-tls";
 /// Name of the volume.
 pub(super) const VOLUME: &str = "certificates";
+/// How long clients get to load what has changed, unless the spec says otherwise.
+const SETTLE: SignedDuration = SignedDuration::from_mins(2);
 /// Readable for the group that the volume is given to.
 const MODE: i32 = 0o440;
 
@@ -34,74 +40,92 @@ pub(crate) fn in_effect(cluster: &EtcdCluster) -> &TlsStatus {
         .unwrap_or(&PLAIN)
 }
 
-/// Where the certificates for `purpose` come from, while they are mounted.
-pub(crate) fn source(tls: &TlsStatus, purpose: Purpose) -> Option<(TlsMode, Option<&str>)> {
-    match purpose {
-        Purpose::Client => tls
-            .client
-            .as_ref()
-            .map(|client| (client.mode, client.secret.as_deref())),
-        Purpose::Peer => tls
-            .peer
-            .as_ref()
-            .map(|peer| (peer.mode, peer.secret.as_deref())),
+/// Where the certificates for `purpose` come from, while there are any.
+pub(crate) fn origin(tls: &TlsStatus, purpose: Purpose) -> Option<Origin> {
+    let (mode, secret) = match purpose {
+        Purpose::Client => {
+            let client = tls.client.as_ref()?;
+            (client.mode, client.secret.as_ref())
+        }
+        Purpose::Peer => {
+            let peer = tls.peer.as_ref()?;
+            (peer.mode, peer.secret.as_ref())
+        }
+    };
+    match mode {
+        TlsMode::Disabled => None,
+        TlsMode::Operator => Some(Origin::Own),
+        TlsMode::CertManager => Some(Origin::CertManager),
+        TlsMode::Secret => Some(Origin::Secret(secret.cloned().unwrap_or_default())),
     }
 }
 
-/// Secret that holds a member's certificate, and the names of its keys there for
-/// `tls.crt`, `tls.key` and `ca.crt`.
-pub(crate) fn secret(
-    member: &str,
-    purpose: Purpose,
-    mode: TlsMode,
-    users: Option<&str>,
-) -> (String, [String; 3]) {
-    const PLAIN_KEYS: [&str; 3] = ["tls.crt", "tls.key", "ca.crt"];
-    match mode {
-        TlsMode::Operator | TlsMode::Disabled => (
-            member_secret(member),
-            PLAIN_KEYS.map(|key| format!("{}-{key}", purpose.as_str())),
-        ),
-        TlsMode::Secret => (
-            users.unwrap_or_default().to_owned(),
-            PLAIN_KEYS.map(str::to_owned),
-        ),
+/// Keys of `tls.crt`, `tls.key` and `ca.crt` for `purpose` in a member's Secret.
+pub(crate) fn keys(purpose: Purpose) -> [String; 3] {
+    CLIENTS_KEYS.map(|key| format!("{}-{key}", purpose.as_str()))
+}
+
+/// The same in the Secret for clients.
+pub(crate) const CLIENTS_KEYS: [&str; 3] = ["tls.crt", "tls.key", "ca.crt"];
+
+/// How long clients get to load what has changed in their Secret.
+pub(crate) fn settle(cluster: &EtcdCluster) -> SignedDuration {
+    let tls = cluster.spec.tls.as_ref();
+    let client = tls.and_then(|tls| tls.client.as_ref());
+    client
+        .and_then(|client| seconds(client.settle_duration.as_deref()?))
+        .map_or(SETTLE, SignedDuration::from_secs)
+}
+
+/// What pods are to listen with.
+pub(crate) fn listens(cluster: &EtcdCluster) -> Schemes {
+    let tls = in_effect(cluster);
+    Schemes {
+        client_tls: tls.serves_clients(),
+        client_plain: tls
+            .client
+            .as_ref()
+            .is_none_or(|client| client.plaintext == Plaintext::Allowed),
+        peer_tls: tls.secures_peers(),
     }
+}
+
+/// What of TLS shapes the pods; `None`: there is none. Where certificates come from is
+/// not among it: a member's Secret has always the same form.
+pub(super) fn shape(cluster: &EtcdCluster) -> Option<serde_json::Value> {
+    let tls = in_effect(cluster);
+    (!tls.is_plain()).then(|| {
+        json!({
+            "schemes": schemes(cluster),
+            "peer": tls.peer.as_ref().map(|peer| peer.stage),
+        })
+    })
 }
 
 /// The volume with the certificates; `None` if there are none.
 pub(super) fn volume(cluster: &EtcdCluster, member: &str) -> Option<Volume> {
     let tls = in_effect(cluster);
-    let sources: Vec<VolumeProjection> = Purpose::ALL
+    let items: Vec<KeyToPath> = Purpose::ALL
         .into_iter()
-        .filter_map(|purpose| {
-            let (mode, users) = source(tls, purpose)?;
-            let (name, keys) = secret(member, purpose, mode, users);
-            let path = |file: &str| format!("{}/{file}", purpose.as_str());
-            let items = keys
+        .filter(|purpose| origin(tls, *purpose).is_some())
+        .flat_map(|purpose| {
+            keys(purpose)
                 .into_iter()
-                .zip(["tls.crt", "tls.key", "ca.crt"])
-                .map(|(key, file)| KeyToPath {
+                .zip(CLIENTS_KEYS)
+                .map(move |(key, file)| KeyToPath {
                     key,
-                    path: path(file),
+                    path: format!("{}/{file}", purpose.as_str()),
                     mode: None,
                 })
-                .collect();
-            Some(VolumeProjection {
-                secret: Some(SecretProjection {
-                    name,
-                    items: Some(items),
-                    optional: None,
-                }),
-                ..VolumeProjection::default()
-            })
         })
         .collect();
-    (!sources.is_empty()).then(|| Volume {
+    (!items.is_empty()).then(|| Volume {
         name: VOLUME.to_owned(),
-        projected: Some(ProjectedVolumeSource {
+        secret: Some(SecretVolumeSource {
+            secret_name: Some(member_secret(member)),
             default_mode: Some(MODE),
-            sources: Some(sources),
+            items: Some(items),
+            optional: None,
         }),
         ..Volume::default()
     })
@@ -193,16 +217,17 @@ pub(super) fn flags(cluster: &EtcdCluster, member: &str) -> Vec<String> {
 }
 
 /// What a cluster gets whose spec says nothing about TLS, while it is made.
-const DEFAULT: TlsMode = TlsMode::Disabled;
+const DEFAULT: TlsMode = TlsMode::Operator;
 
 /// The TLS the spec asks for, at its last stage. What it leaves out stays as it is; a
-/// cluster that is yet to form gets the default, and one from before there was TLS
-/// stays plain.
+/// cluster that is new gets the default, and one that an operator without TLS has begun
+/// to form stays plain.
 pub(crate) fn wanted(cluster: &EtcdCluster) -> TlsStatus {
     let in_effect = in_effect(cluster);
     let status = cluster.status.as_ref();
-    let decided = status.is_some_and(|status| status.tls.is_some() || status.cluster_id.is_some());
-    let by_default = |kept: bool| !kept && !decided && DEFAULT != TlsMode::Disabled;
+    let decided = status.is_some_and(|status| {
+        status.tls.is_some() || status.cluster_id.is_some() || status.bootstrap.is_some()
+    });
     let spec = cluster.spec.tls.as_ref();
     let client = match spec.and_then(|tls| tls.client.as_ref()) {
         Some(client) if client.mode == TlsMode::Disabled => None,
@@ -211,7 +236,7 @@ pub(crate) fn wanted(cluster: &EtcdCluster) -> TlsStatus {
             plaintext: client.plaintext.unwrap_or_default(),
             secret: client.secret_ref.as_ref().map(|secret| secret.name.clone()),
         }),
-        None if by_default(in_effect.client.is_some()) => Some(ClientTransport {
+        None if !decided => Some(ClientTransport {
             mode: DEFAULT,
             ..ClientTransport::default()
         }),
@@ -224,7 +249,7 @@ pub(crate) fn wanted(cluster: &EtcdCluster) -> TlsStatus {
             stage: PeerStage::Secured,
             secret: peer.secret_ref.as_ref().map(|secret| secret.name.clone()),
         }),
-        None if by_default(in_effect.peer.is_some()) => Some(PeerTransport {
+        None if !decided => Some(PeerTransport {
             mode: DEFAULT,
             stage: PeerStage::Secured,
             secret: None,

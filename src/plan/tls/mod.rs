@@ -1,7 +1,16 @@
 //! TLS: certificates first, then the way members and clients talk, then renewal. A
 //! step here restarts nothing. What restarts pods is a change of what status records
 //! as in effect, which `update` then takes to one member at a time.
+//!
+//! ```text
+//! stage       how a cluster that is yet to form will talk; later the next stage
+//! mod         CAs of its own, requests to cert-manager, peer URLs
+//! material    who is given which certificate, and told which CAs to trust, when
+//! rotation    phases of the replacement of its own CAs
+//! wanting     what a Secret lacks; also read by `apply`
+//! ```
 
+mod material;
 mod rotation;
 #[cfg(test)]
 mod simulation;
@@ -13,13 +22,15 @@ pub(crate) mod wanting;
 use jiff::Timestamp;
 
 use crate::{
-    api::{EtcdCluster, TlsMode},
-    certificates::Purpose,
+    api::EtcdCluster,
+    certificates::{Origin, Purpose, Requested},
     observe::{Observed, Problem, needs},
-    render::transport,
+    render::{self, transport},
 };
 
 use super::{Plan, Roster, Step, roster::Member};
+
+pub(super) use material::grants;
 
 /// What TLS asks for now.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -86,40 +97,33 @@ pub(super) fn decide(
         now,
     };
     let problem = observed.certificates.problems.first();
-    let pending = match problem {
-        Some(problem) => Err(problem.message.clone()),
-        None => around.source_change(),
-    };
-    let step = around
-        .authority()
+    let sound = problem.is_none();
+    let step = sound
+        .then(|| around.first_stage())
+        .flatten()
+        .or_else(|| around.authority())
+        .or_else(|| around.requests())
         .or_else(|| around.material())
         .or_else(|| around.peer_urls())
-        .or_else(|| pending.is_ok().then(|| around.stage()).flatten())
+        .or_else(|| sound.then(|| around.stage()).flatten())
         .or_else(|| around.rotate());
     let in_effect = around.is_in_effect();
-    let verdict = match (problem, &pending) {
-        (
-            Some(Problem {
-                reason, message, ..
-            }),
-            _,
-        ) => TlsVerdict::not(reason, message),
-        (None, Err(message)) => TlsVerdict::not("SourceChange", message),
-        (None, Ok(())) if !in_effect => TlsVerdict::not("Switching", around.switching()),
-        (None, Ok(())) => around.progress(step.as_ref()),
+    let verdict = match problem {
+        Some(Problem {
+            reason, message, ..
+        }) => TlsVerdict::not(reason, message),
+        None if !in_effect => TlsVerdict::not("Switching", around.switching()),
+        None => around.progress(step.as_ref()),
     };
-    let waits = match &pending {
-        Err(message) if !in_effect => Some(message.clone()),
-        Err(_) => None,
-        Ok(()) => (!in_effect).then(|| around.switching()),
-    };
-    let holds = pending.is_err()
-        && transport::wanted(cluster) != *transport::in_effect(cluster)
-        && !roster.formed();
+    let waits = (!in_effect).then(|| match problem {
+        Some(problem) => problem.message.clone(),
+        None => around.switching(),
+    });
+    let recorded = transport::wanted(cluster) == *transport::in_effect(cluster);
     Decision {
         step,
         waits,
-        holds,
+        holds: !sound && !recorded && !roster.formed(),
         verdict,
     }
 }
@@ -132,15 +136,12 @@ struct Around<'a> {
 }
 
 impl<'a> Around<'a> {
-    /// Purposes whose certificates the operator's own CA issues.
+    /// Purposes for which there is, or is to be, a CA of the cluster's own.
     fn own(&self) -> Vec<Purpose> {
-        let mut own: Vec<Purpose> = needs(self.cluster)
-            .into_iter()
-            .filter(|(_, mode, _)| *mode == TlsMode::Operator)
-            .map(|(purpose, _, _)| purpose)
-            .collect();
-        own.dedup();
-        own
+        let own = needs(self.cluster).into_iter();
+        own.filter(|(_, origin)| *origin == Origin::Own)
+            .map(|(purpose, _)| purpose)
+            .collect()
     }
 
     /// Members whose pods are there, or are to be.
@@ -165,60 +166,30 @@ impl<'a> Around<'a> {
         ))
     }
 
-    /// Secrets of members and clients that are not what they should be.
-    fn material(&self) -> Option<Plan> {
-        let seen = &self.observed.certificates;
-        for member in self.members() {
-            for purpose in self.own() {
-                let Some(authority) = seen.authorities.get(&purpose) else {
-                    continue;
+    /// What cert-manager is yet to be asked for, or is to be asked otherwise.
+    fn requests(&self) -> Option<Plan> {
+        let requests = self.observed.certificates.requests.as_ref()?;
+        let name = self.cluster.metadata.name.as_deref().unwrap_or_default();
+        let needs = needs(self.cluster);
+        let asked = needs.iter().filter(|(_, o)| *o == Origin::CertManager);
+        let (request, why) = asked.into_iter().find_map(|(purpose, _)| {
+            let spec = render::cert_manager(self.cluster, *purpose)?;
+            Requested::of(*purpose).iter().find_map(|who| {
+                let wanted = render::certificate(self.cluster, *who, spec);
+                let why = match requests.get(&who.name(name)) {
+                    None => "is asked for".to_owned(),
+                    Some(live) => {
+                        let differs = render::first_difference(&wanted["spec"], &live.body["spec"]);
+                        format!("is asked for with another {}", differs?)
+                    }
                 };
-                let held = seen.members.get(&(member.name.clone(), purpose));
-                let names = wanting::names(self.cluster, &member.name, purpose);
-                let Some(reason) = wanting::secret(held, authority, &names, self.now) else {
-                    continue;
-                };
-                // One at a time: whatever is wrong with a new certificate shows while
-                // the others still have theirs.
-                let renews = wanting::leaf(held, authority, &names, self.now);
-                if renews && held.is_some() && self.lagging(purpose, &member.name).is_some() {
-                    continue;
-                }
-                return Some(Plan::step(
-                    Step::CertifyMember {
-                        member: member.name.clone(),
-                    },
-                    format!("{} {reason} for {}", member.name, of(purpose)),
-                ));
-            }
-        }
-        let authority = seen
-            .authorities
-            .get(&Purpose::Client)
-            .filter(|_| self.own().contains(&Purpose::Client))?;
-        let clients = seen.clients.as_ref();
-        let held = clients.map(|clients| &clients.leaf);
-        let reason = wanting::secret(held, authority, &[], self.now).or_else(|| {
-            let stale =
-                clients.is_some_and(|seen| seen.endpoints != wanting::endpoints(self.cluster));
-            stale.then_some("is told where members are")
+                Some((*who, why))
+            })
         })?;
         Some(Plan::step(
-            Step::CertifyClients,
-            format!("the Secret for clients {reason}"),
+            Step::RequestCertificate { request },
+            format!("Certificate {} {why}", request.name(name)),
         ))
-    }
-
-    /// Another member than `but` that shows another certificate than its Secret holds.
-    fn lagging(&self, purpose: Purpose, but: &str) -> Option<&'a Member<'a>> {
-        let seen = &self.observed.certificates;
-        self.members()
-            .filter(|member| member.name != but)
-            .find(|member| {
-                let held = seen.members.get(&(member.name.clone(), purpose));
-                let served = member.pod().and_then(|pod| pod.served.get(&purpose));
-                matches!((held, served), (Some(held), Some(served)) if held.cert.fingerprint != *served)
-            })
     }
 
     /// Tells etcd where a member listens, once its pod does so.
@@ -257,16 +228,16 @@ impl<'a> Around<'a> {
     }
 
     fn pods_are_current(&self) -> bool {
-        let tls = transport::in_effect(self.cluster);
-        self.members().all(|member| {
-            member.pod().is_none_or(|pod| {
-                pod.schemes.peer_tls == tls.secures_peers()
-                    && pod.schemes.client_tls == tls.serves_clients()
-            })
-        })
+        let schemes = transport::listens(self.cluster);
+        self.members()
+            .all(|member| member.pod().is_none_or(|pod| pod.schemes == schemes))
     }
 
     fn switching(&self) -> String {
+        let clients = self.observed.certificates.clients.as_ref();
+        if self.roster.formed() && self.pods_are_current() && clients.is_some() && !self.settled() {
+            return "gives clients time to load their Secret".to_owned();
+        }
         "certificates are in place; members are taken to it one at a time".to_owned()
     }
 }

@@ -1,19 +1,19 @@
 //! The replacement of the operator's own CAs. A phase ends when the world shows it: by
-//! what listeners show, and by whom they take.
+//! what listeners show, and by whom they take. CAs that are replaced together go
+//! through their phases together, so that an etcd that has to be restarted for them is
+//! restarted once for both.
 
 use jiff::SignedDuration;
 use kube::ResourceExt;
 
 use crate::{
-    api::{ANNOTATION_ROTATE_CA, seconds},
+    api::{ANNOTATION_ROTATE_CA, Engine},
     certificates::{AuthoritySeen, Phase, Purpose},
     render::transport,
 };
 
 use super::{Around, Member, Plan, Step, TlsVerdict, of};
 
-/// How long clients get to load what has changed, unless the spec says otherwise.
-const SETTLE: SignedDuration = SignedDuration::from_mins(2);
 /// How long a member may take to load a CA before it is taken for an etcd that loads
 /// none while it runs.
 const PATIENCE: SignedDuration = SignedDuration::from_secs(150);
@@ -28,29 +28,58 @@ enum Next {
     Restart(String),
 }
 
-impl Around<'_> {
+impl<'a> Around<'a> {
+    fn authorities(&self) -> Vec<(Purpose, &'a AuthoritySeen)> {
+        let seen = &self.observed.certificates.authorities;
+        self.own()
+            .into_iter()
+            .filter_map(|purpose| Some((purpose, seen.get(&purpose)?)))
+            .collect()
+    }
+
     /// The next step of a rotation, if there is one to take.
     pub(super) fn rotate(&self) -> Option<Plan> {
-        for purpose in self.own() {
-            let Some(authority) = self.observed.certificates.authorities.get(&purpose) else {
-                continue;
-            };
+        let all = self.authorities();
+        let mut restart = None;
+        for (purpose, authority) in &all {
             if authority.phase == Phase::Steady {
-                if let Some(why) = self.due(authority) {
-                    // Not into a cluster that is not well, or on its way somewhere.
-                    return self.calm().then(|| self.to(purpose, authority, &why));
+                if let Some(why) = self.due(authority)
+                    && self.may_begin(authority)
+                {
+                    return Some(self.to(*purpose, authority, &why));
                 }
                 continue;
             }
-            return match self.next(purpose, authority) {
-                Next::Phase => Some(self.to(purpose, authority, "all members have taken it")),
-                Next::Restart(why) => {
-                    Some(self.restart(&why)).filter(|plan| plan.step != Step::None)
+            match self.next(*purpose, authority) {
+                Next::Phase if !self.behind(&all, authority) => {
+                    return Some(self.to(*purpose, authority, "all members have taken it"));
                 }
-                Next::Wait(_) => None,
-            };
+                // Whoever is behind will need the same.
+                Next::Restart(why) if !self.behind(&all, authority) => {
+                    restart = restart.or(Some(why));
+                }
+                Next::Phase | Next::Wait(_) | Next::Restart(_) => {}
+            }
         }
-        None
+        Some(self.restart(&restart?)).filter(|plan| plan.step != Step::None)
+    }
+
+    /// Whether another CA that is being replaced is in an earlier phase.
+    fn behind(&self, all: &[(Purpose, &AuthoritySeen)], authority: &AuthoritySeen) -> bool {
+        all.iter().any(|(_, other)| match other.phase {
+            Phase::Steady => self.due(other).is_some() && self.may_begin(other),
+            phase => phase < authority.phase,
+        })
+    }
+
+    /// Not into a cluster that is not well, or on its way somewhere. A CA that has
+    /// expired is believed by nobody: there is nothing to wait for.
+    fn may_begin(&self, authority: &AuthoritySeen) -> bool {
+        self.has_expired(authority) || (self.is_in_effect() && self.calm())
+    }
+
+    fn has_expired(&self, authority: &AuthoritySeen) -> bool {
+        authority.expires <= self.now
     }
 
     fn to(&self, purpose: Purpose, authority: &AuthoritySeen, why: &str) -> Plan {
@@ -94,9 +123,12 @@ impl Around<'_> {
     }
 
     fn next(&self, purpose: Purpose, authority: &AuthoritySeen) -> Next {
+        if self.has_expired(authority) {
+            return Next::Phase;
+        }
         let concerned = |member: &&Member<'_>| {
             let tls = transport::in_effect(self.cluster);
-            transport::source(tls, purpose).is_some() && member.pod().is_some()
+            transport::origin(tls, purpose).is_some() && self.listens(member, purpose)
         };
         // Members that do not answer are waited for: a phase ends when all have shown
         // it, and one that is gone for good is replaced by other parts of the plan.
@@ -109,7 +141,7 @@ impl Around<'_> {
                 for member in self.members().filter(concerned) {
                     let Some(pod) = member.pod() else { continue };
                     let key = (purpose, other.clone());
-                    if !self.listens(member, purpose) || pod.accepts.get(&key) == Some(&wanted) {
+                    if pod.accepts.get(&key) == Some(&wanted) {
                         continue;
                     }
                     let verb = if wanted { "take" } else { "refuse" };
@@ -119,9 +151,12 @@ impl Around<'_> {
                         member.name,
                         of(purpose)
                     );
-                    let late = self.now.duration_since(authority.since) >= PATIENCE;
+                    // Stock etcd never loads a CA while it runs.
+                    let deaf = member.status.and_then(|status| status.engine) == Some(Engine::Etcd);
+                    let late = deaf || self.now.duration_since(authority.since) >= PATIENCE;
                     let older = pod.created.is_some_and(|created| created < authority.since);
-                    return if late && older && member.is_serving() {
+                    let answered = pod.accepts.contains_key(&key);
+                    return if late && older && answered && member.is_serving() {
                         Next::Restart(why)
                     } else {
                         Next::Wait(why)
@@ -131,50 +166,34 @@ impl Around<'_> {
             Phase::Reissue => {
                 for member in self.members().filter(concerned) {
                     let name = &member.name;
-                    let seen = &self.observed.certificates.members;
-                    let held = seen.get(&(name.clone(), purpose));
+                    let held = self.held(name, purpose);
                     let served = member.pod().and_then(|pod| pod.served.get(&purpose));
                     let shown = matches!((held, served), (Some(held), Some(served))
-                        if held.cert.fingerprint == *served && held.cert.issuer == authority.signer.subject);
-                    if self.listens(member, purpose) && !shown {
+                        if held.cert.fingerprint == *served
+                            && held.anchor.as_ref() == Some(&authority.signer.fingerprint));
+                    if !shown {
                         return Next::Wait(format!(
                             "waits until {name} is seen to show {} its certificate of the new CA",
                             of(purpose)
                         ));
                     }
                 }
+                let clients = self.observed.certificates.clients.as_ref();
+                let leaf = clients.and_then(|clients| clients.leaf.as_ref());
+                if purpose == Purpose::Client
+                    && leaf.is_none_or(|leaf| {
+                        leaf.anchor.as_ref() != Some(&authority.signer.fingerprint)
+                    })
+                {
+                    return Next::Wait("waits until clients have theirs of the new CA".to_owned());
+                }
             }
             Phase::Steady => return Next::Phase,
         }
-        if purpose == Purpose::Client && authority.phase != Phase::Drop {
-            let settle = self.settle();
-            let published = self.observed.certificates.clients.as_ref();
-            let left = published.map_or(settle, |clients| {
-                settle - self.now.duration_since(clients.published)
-            });
-            if left > SignedDuration::ZERO {
-                return Next::Wait("gives clients time to load their Secret".to_owned());
-            }
+        if purpose == Purpose::Client && authority.phase != Phase::Drop && !self.settled() {
+            return Next::Wait("gives clients time to load their Secret".to_owned());
         }
         Next::Phase
-    }
-
-    fn settle(&self) -> SignedDuration {
-        let own = self
-            .cluster
-            .spec
-            .tls
-            .as_ref()
-            .and_then(|tls| tls.client.as_ref()?.operator.as_ref());
-        own.and_then(|own| seconds(own.settle_duration.as_deref()?))
-            .map_or(SETTLE, SignedDuration::from_secs)
-    }
-
-    fn listens(&self, member: &Member<'_>, purpose: Purpose) -> bool {
-        member.pod().is_some_and(|pod| match purpose {
-            Purpose::Client => pod.schemes.client_tls,
-            Purpose::Peer => pod.schemes.peer_tls,
-        })
     }
 
     /// What to say of certificates that are in effect.
@@ -185,10 +204,7 @@ impl Around<'_> {
             message,
             busy,
         };
-        for purpose in self.own() {
-            let Some(authority) = self.observed.certificates.authorities.get(&purpose) else {
-                continue;
-            };
+        for (purpose, authority) in self.authorities() {
             if authority.phase != Phase::Steady {
                 let what = match self.next(purpose, authority) {
                     Next::Phase => String::from("goes on"),
@@ -212,15 +228,8 @@ impl Around<'_> {
                 );
             }
         }
-        if let Some(lagging) = Purpose::ALL
-            .into_iter()
-            .find_map(|purpose| self.lagging(purpose, ""))
-        {
-            let message = format!(
-                "waits until {} is seen to show its new certificate",
-                lagging.name
-            );
-            return ready("Renewing", message, true);
+        if let Some(why) = self.unready() {
+            return ready("Renewing", why, true);
         }
         ready("InEffect", String::new(), step.is_some())
     }

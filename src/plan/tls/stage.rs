@@ -1,104 +1,164 @@
 //! From one way of talking to another, on a cluster that runs. What is recorded is
 //! taken to the members by `update`; only once all of them have it, the next stage
-//! follows.
+//! follows. Going to TLS, and going back, there is a stage in which both are served.
 
 use crate::{
-    api::{PeerStage, PeerTransport, TlsStatus},
+    api::{ClientTransport, PeerStage, PeerTransport, Plaintext, TlsStatus},
     certificates::Purpose,
     render::{self, transport},
 };
 
-use super::{super::blocked, Around, Plan, Step};
+use super::{super::blocked, Around, Plan, Step, wanting};
 
 impl Around<'_> {
-    /// Refuses to go from one source of certificates straight to another: no member
-    /// would believe the next one.
-    pub(super) fn source_change(&self) -> Result<(), String> {
-        let in_effect = transport::in_effect(self.cluster);
-        let wanted = transport::wanted(self.cluster);
-        for purpose in Purpose::ALL {
-            let (from, to) = (
-                transport::source(in_effect, purpose),
-                transport::source(&wanted, purpose),
-            );
-            if let (Some(from), Some(to)) = (from, to)
-                && from != to
-                && self.roster.formed()
-            {
-                return Err(format!(
-                    "tls.{}: certificates come from {:?} now; to take them from {:?}, set the mode to Disabled first and wait until TLSReady says so",
-                    purpose.as_str(),
-                    from.0,
-                    to.0
-                ));
-            }
+    /// Records how a cluster that is yet to form will talk. One whose volumes were found
+    /// talks to its peers as its log says.
+    pub(super) fn first_stage(&self) -> Option<Plan> {
+        let status = self.cluster.status.as_ref();
+        let begun = status.is_some_and(|status| status.bootstrap.is_some());
+        if self.roster.formed() || begun {
+            return None;
         }
-        Ok(())
+        let wanted = transport::wanted(self.cluster);
+        let spec = self.cluster.spec.tls.as_ref();
+        let asks = [
+            spec.is_some_and(|tls| tls.client.is_some()),
+            spec.is_some_and(|tls| tls.peer.is_some()),
+        ];
+        let first = match self.found_peers() {
+            None => wanted,
+            // Nobody asks for another way than it has.
+            Some(false) => TlsStatus {
+                client: wanted.client.filter(|_| asks[0]),
+                peer: wanted.peer.filter(|_| asks[1]).map(|peer| PeerTransport {
+                    stage: PeerStage::Prepared,
+                    ..peer
+                }),
+                ..wanted
+            },
+            Some(true) => wanted,
+        };
+        // What is recorded holds whatever the spec leaves out.
+        if first == *transport::in_effect(self.cluster) && first == transport::wanted(self.cluster)
+        {
+            return None;
+        }
+        let reason = "records how clients and members talk".to_owned();
+        Some(Plan::step(Step::SetTransport { tls: first }, reason))
     }
 
     /// The next stage, if the members are ready for it.
     pub(super) fn stage(&self) -> Option<Plan> {
         let in_effect = transport::in_effect(self.cluster);
         let wanted = transport::wanted(self.cluster);
-        let record =
-            |tls: TlsStatus, reason: String| Some(Plan::step(Step::SetTransport { tls }, reason));
-        if !self.roster.formed() {
-            let begun = self
-                .cluster
-                .status
-                .as_ref()
-                .is_some_and(|status| status.bootstrap.is_some());
-            let adopts = self.found_peers();
-            let first = TlsStatus {
-                // A cluster that is taken over talks to its peers as its log says.
-                peer: match adopts {
-                    None => wanted.peer.clone(),
-                    Some(secure) => wanted.peer.clone().map(|peer| PeerTransport {
-                        stage: if secure {
-                            PeerStage::Secured
-                        } else {
-                            PeerStage::Prepared
-                        },
-                        ..peer
-                    }),
-                },
-                ..wanted
-            };
-            if begun || first == *in_effect {
-                return None;
-            }
-            return record(first, "records how clients and members talk".to_owned());
-        }
-        if wanted == *in_effect || !self.calm() {
+        if !self.roster.formed() || wanted == *in_effect {
             return None;
         }
-        let (peer, said) = match (&in_effect.peer, &wanted.peer) {
-            (Some(now), Some(then)) if now.stage != then.stage => {
-                let mut peer = now.clone();
-                peer.stage = then.stage;
-                (Some(peer), "members listen with TLS for each other")
-            }
-            (None, Some(then)) => {
-                let peer = PeerTransport {
-                    stage: PeerStage::Prepared,
-                    ..then.clone()
-                };
-                (Some(peer), "members get certificates to show each other")
-            }
-            (Some(now), None) if now.stage == PeerStage::Secured => {
-                let mut peer = now.clone();
-                peer.stage = PeerStage::Prepared;
-                (Some(peer), "members listen in plain for each other")
-            }
-            (Some(_), None) => (None, "members need no certificates for each other"),
-            (now, _) => (now.clone(), "clients are served as the spec says"),
-        };
+        if let Some(plan) = self.source(in_effect, &wanted) {
+            return Some(plan);
+        }
+        if !self.calm() || !self.at_rest() {
+            return None;
+        }
+        let (client, said) = self.next_client(in_effect.client.as_ref(), wanted.client.as_ref())?;
+        let (peer, peers) = next_peer(in_effect.peer.as_ref(), wanted.peer.as_ref());
+        let said: Vec<&str> = [said, peers].into_iter().flatten().collect();
+        if said.is_empty() {
+            return None; // another source has nothing to give yet
+        }
         let tls = TlsStatus {
-            client: wanted.client.clone(),
+            client,
             peer,
             restarts: in_effect.restarts,
         };
-        record(tls, format!("{said}; restarts one at a time follow"))
+        let reason = format!("{}; restarts one at a time follow", said.join(", "));
+        Some(Plan::step(Step::SetTransport { tls }, reason))
+    }
+
+    /// Takes certificates from where they are to come from now on. Nobody is restarted
+    /// for that: CAs are made known first, then certificates are exchanged.
+    fn source(&self, in_effect: &TlsStatus, wanted: &TlsStatus) -> Option<Plan> {
+        let mut tls = in_effect.clone();
+        let mut said = Vec::new();
+        let there = |purpose| {
+            let origin = transport::origin(wanted, purpose);
+            origin.is_some_and(|origin| self.issuer_by(purpose, origin).is_some())
+        };
+        if let (Some(now), Some(then)) = (&mut tls.client, &wanted.client)
+            && (now.mode, &now.secret) != (then.mode, &then.secret)
+            && there(Purpose::Client)
+        {
+            (now.mode, now.secret) = (then.mode, then.secret.clone());
+            said.push(Purpose::Client);
+        }
+        if let (Some(now), Some(then)) = (&mut tls.peer, &wanted.peer)
+            && (now.mode, &now.secret) != (then.mode, &then.secret)
+            && there(Purpose::Peer)
+        {
+            (now.mode, now.secret) = (then.mode, then.secret.clone());
+            said.push(Purpose::Peer);
+        }
+        let said: Vec<String> = said
+            .into_iter()
+            .filter_map(|purpose| {
+                let origin = transport::origin(wanted, purpose)?;
+                Some(format!("{} from {}", super::of(purpose), origin.what()))
+            })
+            .collect();
+        (!said.is_empty()).then(|| {
+            let reason = format!("takes the certificates of {}", said.join(", and of "));
+            Plan::step(Step::SetTransport { tls }, reason)
+        })
+    }
+
+    /// How clients are served next, and what to say of it; `None`: they need time.
+    #[allow(clippy::type_complexity)] // two answers of which neither deserves a name
+    fn next_client(
+        &self,
+        now: Option<&ClientTransport>,
+        then: Option<&ClientTransport>,
+    ) -> Option<(Option<ClientTransport>, Option<&'static str>)> {
+        let both = |transport: &ClientTransport| ClientTransport {
+            plaintext: Plaintext::Allowed,
+            ..transport.clone()
+        };
+        let is_both = |transport: &ClientTransport| transport.plaintext == Plaintext::Allowed;
+        Some(match (now, then) {
+            (None, None) => (None, None),
+            (Some(now), Some(then)) if now.plaintext == then.plaintext => (Some(now.clone()), None),
+            (None, Some(then)) => (
+                Some(both(then)),
+                Some("clients are served with TLS and without"),
+            ),
+            (Some(now), None) if !is_both(now) => (
+                Some(both(now)),
+                Some("clients are served with TLS and without"),
+            ),
+            (Some(_), None) => {
+                self.moved(false)?;
+                (None, Some("clients are served without TLS"))
+            }
+            (Some(now), Some(then)) if !is_both(then) => {
+                self.moved(true)?;
+                let only = ClientTransport {
+                    plaintext: Plaintext::Denied,
+                    ..now.clone()
+                };
+                (Some(only), Some("clients are served with TLS only"))
+            }
+            (Some(now), Some(_)) => (
+                Some(both(now)),
+                Some("clients are served with TLS and without"),
+            ),
+        })
+    }
+
+    /// Whether clients were told to go there, and had time to.
+    fn moved(&self, secure: bool) -> Option<()> {
+        let clients = self.observed.certificates.clients.as_ref();
+        let endpoints = wanting::endpoints(self.cluster, secure);
+        let told = clients.is_some_and(|clients| clients.endpoints == endpoints);
+        (told && self.settled()).then_some(())
     }
 
     /// Whether every member serves and has the template it should have, and none comes
@@ -150,5 +210,35 @@ impl Around<'_> {
                 "{why}: this etcd loads a CA only when it starts; restarts one at a time follow"
             ),
         )
+    }
+}
+
+/// How members talk next, and what to say of it.
+fn next_peer(
+    now: Option<&PeerTransport>,
+    then: Option<&PeerTransport>,
+) -> (Option<PeerTransport>, Option<&'static str>) {
+    let at = |peer: &PeerTransport, stage| {
+        Some(PeerTransport {
+            stage,
+            ..peer.clone()
+        })
+    };
+    match (now, then) {
+        (now, then) if now == then => (now.cloned(), None),
+        (Some(now), Some(then)) if now.stage == then.stage => (Some(now.clone()), None),
+        (Some(now), Some(then)) => (
+            at(now, then.stage),
+            Some("members listen with TLS for each other"),
+        ),
+        (None, Some(then)) => (
+            at(then, PeerStage::Prepared),
+            Some("members get certificates to show each other"),
+        ),
+        (Some(now), None) if now.stage == PeerStage::Secured => (
+            at(now, PeerStage::Prepared),
+            Some("members listen in plain for each other"),
+        ),
+        (_, None) => (None, Some("members need no certificates for each other")),
     }
 }

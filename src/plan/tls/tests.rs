@@ -6,14 +6,14 @@ use std::collections::BTreeMap;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
-use super::*;
+use super::{wanting::Exchange, *};
 use crate::{
     api::{EtcdClusterStatus, MemberRole, PeerStage, TlsStatus},
-    certificates::{AuthoritySeen, CertificateSeen, Phase},
+    certificates::{AuthoritySeen, CertificateSeen, Origin, Phase},
     identity,
     observe::{
-        ClientsSeen, EtcdMember, EtcdSeen, LeafSeen, MemberObjects, Membership, PodSeen, Schemes,
-        StatefulSetSeen,
+        ClientsSeen, EtcdMember, EtcdSeen, LeafSeen, MemberObjects, Membership, OfferSeen, PodSeen,
+        Schemes, StatefulSetSeen,
     },
     render,
 };
@@ -140,6 +140,7 @@ impl Scene {
             signer,
             bundle: vec!["old".to_owned()],
             since: self.now,
+            expires: self.now + SignedDuration::from_hours(24 * 3650),
             ..AuthoritySeen::default()
         };
         self.observed.certificates.authorities.insert(purpose, seen);
@@ -154,8 +155,10 @@ impl Scene {
         let signer = authority.signer.fingerprint.clone();
         let leaf = |name: &str, names| LeafSeen {
             cert: cert(&format!("{name} by {signer}"), &signer, names),
+            anchor: Some(signer.clone()),
             bundle: authority.bundle.clone(),
             key: true,
+            previous: None,
         };
         for name in Scene::names() {
             let names = wanting::names(&self.cluster, &name, purpose);
@@ -167,8 +170,9 @@ impl Scene {
         }
         if purpose == Purpose::Client {
             self.observed.certificates.clients = Some(ClientsSeen {
-                leaf: leaf("clients", Vec::new()),
-                endpoints: wanting::endpoints(&self.cluster),
+                leaf: Some(leaf("clients", Vec::new())),
+                bundle: authority.bundle.clone(),
+                endpoints: wanting::endpoints(&self.cluster, true),
                 published: self.now,
             });
         }
@@ -211,6 +215,14 @@ impl Scene {
         self.decide().step.map_or(Step::None, |plan| plan.step)
     }
 
+    /// The member whose Secret is written next.
+    fn certifies(&self) -> Option<String> {
+        match self.step() {
+            Step::CertifyMember { member, .. } => Some(member),
+            _ => None,
+        }
+    }
+
     fn later(&mut self, seconds: i64) {
         self.now += SignedDuration::from_secs(seconds);
     }
@@ -243,12 +255,7 @@ fn peers_of_a_running_cluster_are_secured_in_two_rounds() {
         .members
         .remove(&("demo-1".to_owned(), purpose));
     let member = "demo-1".to_owned();
-    assert_eq!(
-        scene.step(),
-        Step::CertifyMember {
-            member: member.clone()
-        }
-    );
+    assert_eq!(scene.certifies(), Some("demo-1".to_owned()));
     scene
         .observed
         .certificates
@@ -323,12 +330,62 @@ fn a_member_that_listens_otherwise_than_its_url_says_gets_its_url() {
 }
 
 #[test]
-fn a_change_of_source_goes_by_way_of_disabled() {
+fn another_source_makes_its_ca_known_before_anything_of_it_is_shown() {
+    let purpose = Purpose::Peer;
     let spec = json!({"peer": {"mode": "Secret", "secretRef": {"name": "mine"}}});
-    let scene = Scene::new(spec, peers("Secured")).certified(Purpose::Peer);
-    let verdict = scene.decide().verdict;
-    assert_eq!((verdict.ready, verdict.reason), (false, "SourceChange"));
-    assert_eq!(scene.step(), Step::None, "and nothing is restarted");
+    let mut scene = Scene::new(spec, peers("Secured")).certified(purpose);
+    assert_eq!(scene.step(), Step::None, "it has nothing to offer yet");
+    let offer = OfferSeen {
+        cert: cert("mine", "users", Vec::new()),
+        anchor: "users".to_owned(),
+        bundle: vec!["users".to_owned()],
+        clients: None,
+    };
+    let origin = Origin::Secret("mine".to_owned());
+    let offers = &mut scene.observed.certificates.offers;
+    offers.insert((purpose, origin.clone()), offer);
+    let Step::SetTransport { tls } = scene.step() else {
+        panic!("{:?}", scene.decide());
+    };
+    scene.cluster.status.as_mut().unwrap().tls = Some(tls);
+    scene.follow(); // by no restart: the pods are what they were
+    let grants = |scene: &Scene| match scene.step() {
+        Step::CertifyMember { member, grants } => {
+            (member, grants[0].keep.clone(), grants[0].leaf.clone())
+        }
+        other => panic!("{other:?}"),
+    };
+    let old = vec!["old".to_owned()];
+    for name in Scene::names() {
+        assert_eq!(grants(&scene), (name.clone(), old.clone(), Exchange::Keep));
+        let held = &mut scene.observed.certificates.members;
+        let held = held.get_mut(&(name, purpose)).unwrap();
+        held.bundle = vec!["users".to_owned(), "old".to_owned()];
+    }
+    scene.show(purpose);
+    assert_eq!(scene.step(), Step::None, "nobody is seen to take it");
+    assert_eq!(scene.decide().verdict.reason, "Renewing");
+    scene.accept(purpose, "users", true);
+    for name in Scene::names() {
+        let (member, keep, leaf) = grants(&scene);
+        assert_eq!(
+            (member, leaf),
+            (name.clone(), Exchange::By("users".to_owned()))
+        );
+        assert_eq!(keep, old);
+        let held = &mut scene.observed.certificates.members;
+        let held = held.get_mut(&(name, purpose)).unwrap();
+        held.cert = cert("mine", "users", Vec::new());
+        held.previous = held.anchor.replace("users".to_owned());
+        assert_eq!(scene.step(), Step::None, "it is not shown yet");
+        scene.show(purpose);
+    }
+    let (_, keep, leaf) = grants(&scene);
+    assert_eq!(
+        (keep.len(), leaf),
+        (0, Exchange::Keep),
+        "the old CA goes last"
+    );
 }
 
 #[test]
@@ -368,8 +425,12 @@ fn s37_a_ca_is_replaced_in_phases_that_end_when_the_world_shows_it() {
             to,
             request: request.to_owned(),
         };
-        let certifies =
-            |step: &Step| matches!(step, Step::CertifyMember { .. } | Step::CertifyClients);
+        let certifies = |step: &Step| {
+            matches!(
+                step,
+                Step::CertifyMember { .. } | Step::CertifyClients { .. }
+            )
+        };
         assert_eq!(scene.step(), to(Phase::Trust, "1"));
 
         scene.authority(purpose).phase = Phase::Trust;
@@ -427,10 +488,7 @@ fn certificates_are_reissued_one_at_a_time() {
     let mut scene =
         Scene::new(json!({"peer": {"mode": OPERATOR}}), peers("Secured")).certified(purpose);
     scene.later(61 * 86_400);
-    let first = Step::CertifyMember {
-        member: "demo-0".to_owned(),
-    };
-    assert_eq!(scene.step(), first);
+    assert_eq!(scene.certifies(), Some("demo-0".to_owned()));
     let key = ("demo-0".to_owned(), purpose);
     let (later, held) = (scene.now, &mut scene.observed.certificates.members);
     let fresh = &mut held.get_mut(&key).unwrap().cert;
@@ -439,12 +497,7 @@ fn certificates_are_reissued_one_at_a_time() {
     assert_eq!(scene.step(), Step::None, "demo-0 does not show it yet");
     assert_eq!(scene.decide().verdict.reason, "Renewing");
     scene.show(purpose);
-    assert_eq!(
-        scene.step(),
-        Step::CertifyMember {
-            member: "demo-1".to_owned()
-        }
-    );
+    assert_eq!(scene.certifies(), Some("demo-1".to_owned()));
 }
 
 #[test]

@@ -13,12 +13,12 @@ use crate::{
     apply::certify::{self, CertifyError, Found},
     certificates::{CertificateSeen, Purpose, certificates, clients_secret, first, member_secret},
     identity,
-    observe::{CertificatesSeen, Observed, certificates_seen, texts},
+    observe::{CertificatesSeen, Observed, Texts, facts_of, texts},
     plan::CertificateCall,
     render::transport,
 };
 
-use super::{World, api::Refusal, kubelet::member_of};
+use super::{World, api::Refusal, issuers::Issuers, kubelet::member_of};
 
 /// How long clients take at most to load their Secret.
 const CLIENTS: SignedDuration = SignedDuration::from_secs(90);
@@ -54,6 +54,21 @@ pub(super) struct Secrets {
     clients: VecDeque<(Timestamp, Side)>,
     /// Whether members load no CA while they run, as stock etcd.
     pub(super) deaf: bool,
+    /// Others who make certificates.
+    pub(super) issuers: Issuers,
+}
+
+impl Secrets {
+    /// Puts a Secret there, whoever makes it.
+    pub(super) fn put(&mut self, name: &str, mut secret: Secret) {
+        secret.metadata.name = Some(name.to_owned());
+        secret.metadata.uid = Some(format!("uid-of-{name}"));
+        self.items.insert(name.to_owned(), secret);
+    }
+
+    pub(super) fn get(&self, name: &str) -> Option<&Secret> {
+        self.items.get(name)
+    }
 }
 
 impl World {
@@ -81,7 +96,8 @@ impl World {
         cluster: &EtcdCluster,
         observed: &Observed,
     ) -> CertificatesSeen {
-        certificates_seen(cluster, observed, &self.secrets.items, self.now)
+        let requests = self.secrets.issuers.requests();
+        facts_of(cluster, observed, &self.secrets.items, requests, self.now)
     }
 
     /// A call about certificates, as `apply` makes it.
@@ -90,9 +106,10 @@ impl World {
         cluster: &EtcdCluster,
         call: &CertificateCall,
     ) -> Result<(), Refusal> {
-        let reads = certify::reads(cluster, call);
-        let found: Found = reads
+        let (ours, others) = certify::reads(cluster, call);
+        let found: Found = ours
             .into_iter()
+            .chain(others)
             .filter_map(|name| Some((name.clone(), self.secrets.items.get(&name)?.clone())))
             .collect();
         let made = certify::outcome(cluster, call, &found, self.now);
@@ -101,9 +118,43 @@ impl World {
             error @ CertifyError::Issue(..) => panic!("{error}"),
         })?;
         if let Some(secret) = made {
-            self.secrets.items.insert(secret.name_any(), secret);
+            self.secrets.put(&secret.name_any(), secret);
         }
         Ok(())
+    }
+
+    /// The keys of a member that has left go with it.
+    pub(super) fn forget_secret(&mut self, name: &str) {
+        let runs = self
+            .api
+            .pods
+            .items
+            .values()
+            .any(|pod| member_secret(&member_of(&pod.metadata)) == name);
+        assert!(!runs, "{name} goes while its pod is there{}", self.trace());
+        self.secrets.items.remove(name);
+    }
+
+    /// The most CAs that any member's Secret names for one purpose.
+    pub(in crate::plan) fn trusted(&self) -> usize {
+        let counts = self.secrets.items.iter().flat_map(|(name, secret)| {
+            let texts = texts(secret);
+            let ours = name.ends_with("-tls");
+            let all = Purpose::ALL.into_iter().filter(move |_| ours);
+            all.map(move |purpose| {
+                let [_, _, ca] = transport::keys(purpose);
+                certificates(texts.get(&ca).map_or("", String::as_str)).len()
+            })
+        });
+        counts.max().unwrap_or(0)
+    }
+
+    /// Members whose Secrets are there.
+    pub(in crate::plan) fn certified(&self) -> Vec<String> {
+        let names = self.secrets.items.keys();
+        names
+            .filter_map(|name| name.strip_suffix("-tls").map(str::to_owned))
+            .collect()
     }
 
     /// Kubelets refresh what they mount; members load it; clients will.
@@ -122,10 +173,10 @@ impl World {
                 continue;
             };
             for purpose in Purpose::ALL {
-                let Some((mode, users)) = transport::source(&tls, purpose) else {
+                if transport::origin(&tls, purpose).is_none() {
                     continue;
-                };
-                let (_, keys) = transport::secret(&member, purpose, mode, users);
+                }
+                let keys = transport::keys(purpose);
                 let Some(mut side) = Side::read(&texts(secret), &keys) else {
                     continue;
                 };
@@ -140,8 +191,8 @@ impl World {
         }
         let name = clients_secret(&self.cluster.name_any());
         let keys = ["tls.crt", "tls.key", "ca.crt"].map(str::to_owned);
-        let loaded = self.secrets.items.get(&name);
-        if let Some(side) = loaded.and_then(|secret| Side::read(&texts(secret), &keys)) {
+        let loaded = self.secrets.items.get(&name).map(texts);
+        if let Some(side) = loaded.and_then(|texts| self.clients_side(&texts, &keys)) {
             let clients = &mut self.secrets.clients;
             if clients.back().is_none_or(|(_, last)| *last != side) {
                 clients.push_back((self.now, side));
@@ -152,6 +203,33 @@ impl World {
             }
         }
         self.check_trust();
+    }
+
+    /// What clients show, and whom they believe. Those that are given no certificate show
+    /// what their users gave them, once every member believes it.
+    fn clients_side(&self, texts: &Texts, keys: &[String; 3]) -> Option<Side> {
+        if texts.contains_key(&keys[0]) {
+            return Side::read(texts, keys);
+        }
+        let own = self
+            .secrets
+            .items
+            .get("operators")
+            .map(crate::observe::texts);
+        let side = Side {
+            shows: first(own?.get("tls.crt")?)?,
+            believes: certificates(texts.get(&keys[2])?),
+        };
+        let mut mounted = self.secrets.mounted.iter();
+        let taken =
+            mounted.all(|((_, purpose), member)| *purpose == Purpose::Peer || member.takes(&side));
+        match self.secrets.clients.back() {
+            Some((_, last)) if !taken => Some(Side {
+                shows: last.shows.clone(),
+                ..side
+            }),
+            _ => Some(side),
+        }
     }
 
     /// Fills in what the listeners of a member's pod show and whom they take.
@@ -171,11 +249,17 @@ impl World {
                     continue;
                 };
                 pod.served.insert(purpose, side.shows.fingerprint.clone());
-                let Some(authority) = seen.authorities.get(&purpose) else {
-                    continue;
-                };
-                let signer = Some(&authority.signer.fingerprint);
-                for ca in [signer, authority.other.as_ref()].into_iter().flatten() {
+                let authority = seen.authorities.get(&purpose).into_iter();
+                let own = authority.flat_map(|authority| {
+                    let signer = Some(&authority.signer.fingerprint);
+                    [signer, authority.other.as_ref()].into_iter().flatten()
+                });
+                let offers = seen.offers.iter().filter(|((of, _), _)| *of == purpose);
+                let others = offers.flat_map(|(_, offer)| {
+                    let clients = offer.clients.as_ref().map(|(_, anchor)| anchor);
+                    [Some(&offer.anchor), clients].into_iter().flatten()
+                });
+                for ca in own.chain(others) {
                     let taken = side.believes.iter().any(|known| known.fingerprint == *ca);
                     pod.accepts.insert((purpose, ca.clone()), taken);
                 }

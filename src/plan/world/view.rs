@@ -9,7 +9,7 @@ use crate::{
     admission::{Found, Report},
     api::{EtcdCluster, EtcdClusterStatus},
     observe::{Observed, Source, assemble},
-    plan::{Call, Plan, Reply, Step},
+    plan::{Call, Kind, Plan, Reply, Step},
     turn::{StepError, Surroundings},
 };
 
@@ -175,6 +175,9 @@ impl World {
                 record.write(&mut status);
                 self.write(cluster, status)?;
             }
+            Call::Apply(manifest) if manifest.kind == Kind::Certificate => {
+                self.request(manifest);
+            }
             Call::Apply(manifest) => self.api.apply(manifest)?,
             Call::Patch {
                 kind, name, patch, ..
@@ -182,6 +185,11 @@ impl World {
                 self.judge_growth(patch)?;
                 self.api.patch(*kind, name, patch)?;
             }
+            Call::Delete {
+                kind: Kind::Secret,
+                name,
+                ..
+            } => self.forget_secret(name),
             Call::Delete {
                 kind,
                 name,
