@@ -17,7 +17,10 @@ use crate::{
         Authority, IssueError, Leaf, Origin, Pair, Phase, Purpose, Requested, authority_secret,
         certificates, clients_secret, issue, member_secret, new_authority, split,
     },
-    observe::{Offer, OfferSeen, Sought, Texts, clients_offer, leaf, offer, read_authority, texts},
+    observe::{
+        Offer, OfferSeen, Sought, Texts, clients_offer, leaf, offer, previous, read_authority,
+        texts,
+    },
     plan::{CertificateCall, Exchange, Grant, wanting},
     render::{secret, transport},
 };
@@ -294,7 +297,12 @@ impl Around<'_> {
             ANNOTATION_ROTATION_SINCE.to_owned(),
             published.unwrap_or_else(|| self.now.to_string()),
         )]);
-        let previous = held.and_then(|held| if renewed { held.anchor } else { held.previous });
+        let earlier = before.and_then(|secret| previous(secret, purpose));
+        let previous = if renewed {
+            held.and_then(|held| held.anchor)
+        } else {
+            earlier
+        };
         if let Some(mark) = mark(purpose, previous) {
             annotations.insert(ANNOTATION_PREVIOUS_CA.to_owned(), mark);
         }

@@ -16,7 +16,8 @@ pub use cache::{Cache, Filler, cache};
 pub(crate) use certificates::facts_of;
 pub use certificates::{CertificatesSeen, ClientsSeen, LeafSeen, OfferSeen, Problem, RequestSeen};
 pub(crate) use certificates::{
-    Offer, Sought, Texts, clients_offer, leaf, needs, offer, origins, read_authority, texts,
+    Offer, Sought, Texts, clients_offer, leaf, needs, offer, origins, previous, read_authority,
+    texts,
 };
 pub use dial::{Greeting, Identity};
 #[cfg(test)]

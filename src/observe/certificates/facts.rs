@@ -17,7 +17,7 @@ use super::{
     CertificatesSeen, ClientsSeen, Problem, RequestSeen, Sought,
     offer::offer,
     origins,
-    secrets::{Secrets, known, leaf, read_authority, since},
+    secrets::{Secrets, known, leaf, previous, read_authority, since},
 };
 
 /// The facts of Secrets and requests that a model of the API server holds.
@@ -92,6 +92,7 @@ pub(super) fn facts(
             bundle: authorities.into_iter().map(|ca| ca.fingerprint).collect(),
             endpoints: text("endpoints").to_owned(),
             published: since(secret),
+            previous: previous(secret, Purpose::Client),
         }
     });
     seen

@@ -19,7 +19,7 @@ pub(super) use access::Access;
 pub(crate) use facts::facts_of;
 pub(super) use keyring::Keyring;
 pub(crate) use offer::{Offer, Sought, clients_offer, offer};
-pub(crate) use secrets::{Texts, leaf, needs, origins, read_authority, texts};
+pub(crate) use secrets::{Texts, leaf, needs, origins, previous, read_authority, texts};
 
 use std::collections::BTreeMap;
 
@@ -86,6 +86,8 @@ pub struct ClientsSeen {
     pub endpoints: String,
     /// When clients last had something new to load.
     pub published: Timestamp,
+    /// Fingerprint of the CA that vouched for the certificate before this one.
+    pub previous: Option<String>,
 }
 
 /// A Certificate of cert-manager.

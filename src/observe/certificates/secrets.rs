@@ -143,12 +143,6 @@ pub(crate) fn leaf(secret: &Secret, purpose: Purpose, keys: &[String; 3]) -> Opt
     let texts = texts(secret);
     let cert = texts.get(&keys[0])?;
     let authorities = texts.get(&keys[2]).map_or("", String::as_str);
-    let mark = format!("{}=", purpose.as_str());
-    let previous = annotation(secret, ANNOTATION_PREVIOUS_CA);
-    let previous = previous
-        .split(',')
-        .find_map(|part| part.strip_prefix(&mark))
-        .map(str::to_owned);
     Some(LeafSeen {
         cert: first(cert)?,
         anchor: anchor(cert, authorities),
@@ -157,6 +151,15 @@ pub(crate) fn leaf(secret: &Secret, purpose: Purpose, keys: &[String; 3]) -> Opt
             .map(|cert| cert.fingerprint)
             .collect(),
         key: texts.get(&keys[1]).is_some_and(|key| !key.is_empty()),
-        previous,
+        previous: previous(secret, purpose),
     })
+}
+
+/// The CA that vouched for the certificate before.
+pub(crate) fn previous(secret: &Secret, purpose: Purpose) -> Option<String> {
+    let mark = format!("{}=", purpose.as_str());
+    let all = annotation(secret, ANNOTATION_PREVIOUS_CA);
+    let mut all = all.split(',');
+    all.find_map(|part| part.strip_prefix(&mark))
+        .map(str::to_owned)
 }

@@ -126,16 +126,11 @@ impl<'a> Around<'a> {
             }
         }
         if purpose == Purpose::Client
-            && let Some(leaf) = self
-                .observed
-                .certificates
-                .clients
-                .as_ref()
-                .and_then(|clients| clients.leaf.as_ref())
+            && let Some(clients) = self.observed.certificates.clients.as_ref()
         {
-            needed.extend(&leaf.anchor);
+            needed.extend(clients.leaf.as_ref().and_then(|leaf| leaf.anchor.as_ref()));
             if !self.settled() {
-                needed.extend(&leaf.previous);
+                needed.extend(&clients.previous);
             }
         }
         let own = issuer.bundle();

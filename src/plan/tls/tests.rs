@@ -174,6 +174,7 @@ impl Scene {
                 bundle: authority.bundle.clone(),
                 endpoints: wanting::endpoints(&self.cluster, true),
                 published: self.now,
+                previous: None,
             });
         }
     }

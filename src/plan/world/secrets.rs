@@ -296,7 +296,7 @@ impl World {
             for (_, client) in &self.secrets.clients {
                 assert!(
                     !listens || (client.takes(server) && server.takes(client)),
-                    "clients and {dialled} do not believe each other{}",
+                    "clients and {dialled} do not believe each other: {client:?} {server:?}{}",
                     self.trace()
                 );
             }
