@@ -27,7 +27,7 @@ pub use objects::{Caches, ObserveError, Source};
 pub use probe::{Probe, ProbeError};
 pub use trim::Trim;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use certificates::Keyring;
 use jiff::Timestamp;
@@ -261,12 +261,13 @@ pub struct Observer {
 }
 
 impl Observer {
-    /// An observer over these caches.
-    pub fn new(caches: Caches, probe: Probe) -> Self {
+    /// An observer over these caches, which looks that often at Secrets that others
+    /// renew.
+    pub fn new(caches: Caches, probe: Probe, secrets_interval: Duration) -> Self {
         Observer {
             caches,
             probe,
-            keyring: Keyring::default(),
+            keyring: Keyring::new(secrets_interval),
         }
     }
 

@@ -4,8 +4,6 @@ use etcd_e2e::{Client, eventually};
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Api, ListParams, LogParams};
 
-use crate::client::etcdctl;
-use crate::members::client_of;
 use crate::world::{LIMIT, SYSTEM, World, with};
 
 /// What no log, event or status may hold.
@@ -57,10 +55,10 @@ spec:
         world.apply(verbose).await;
         world.ready("canary", 1).await;
         let pods = world.pods_of("canary").await;
-        let ctl = etcdctl(&pods);
+        let ctl = world.etcdctl(&pods).await;
         world.put("canary", "key", CANARY).await;
         // Requests that fail are logged sooner than others.
-        let client: Client = client_of(&pods[0]);
+        let client: Client = world.client_of(&pods[0]).await;
         let mut large = CANARY.as_bytes().repeat(200_000);
         large.truncate(3 << 20);
         client.put("large", large).await.unwrap_err();
@@ -77,7 +75,7 @@ spec:
         let uid = pods[0].metadata.uid.clone().unwrap();
         assert_eq!(world.machine.kill_in_pod(&uid, "etcd").unwrap(), 1);
         eventually(LIMIT, "it serves again", async || {
-            client_of(&pods[0]).get("key").await
+            world.client_of(&pods[0]).await.get("key").await
         })
         .await;
 

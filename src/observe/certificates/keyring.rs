@@ -25,14 +25,17 @@ use super::{
 
 /// How long facts of a cluster that is well are believed, if all of it is our own.
 const CALM: Duration = Duration::from_secs(1800);
-/// The same, if others may give it new certificates at any time.
-const FOREIGN: Duration = Duration::from_secs(60);
 /// How long facts are believed while something goes on.
 const BUSY: Duration = Duration::from_secs(4);
 
 /// Facts and access by cluster. Cheap to clone.
-#[derive(Clone, Default)]
-pub(in crate::observe) struct Keyring(Arc<Mutex<HashMap<(String, String), Entry>>>);
+#[derive(Clone)]
+pub(in crate::observe) struct Keyring {
+    entries: Arc<Mutex<HashMap<(String, String), Entry>>>,
+    /// How long facts of a cluster that is well are believed, if others may give it new
+    /// certificates at any time.
+    foreign: Duration,
+}
 
 struct Entry {
     read: Instant,
@@ -41,6 +44,14 @@ struct Entry {
 }
 
 impl Keyring {
+    /// One that is empty.
+    pub(in crate::observe) fn new(foreign: Duration) -> Keyring {
+        Keyring {
+            entries: Arc::default(),
+            foreign,
+        }
+    }
+
     /// Facts and access, from memory if `source` and the cluster's state allow it.
     pub(in crate::observe) async fn read(
         &self,
@@ -52,17 +63,17 @@ impl Keyring {
         let place = (cluster.namespace().unwrap_or_default(), cluster.name_any());
         let needs = needs(cluster);
         if needs.is_empty() {
-            self.0.lock().remove(&place);
+            self.entries.lock().remove(&place);
             return Ok(Default::default());
         }
         let asks = needs.iter().any(|(_, o)| *o == Origin::CertManager);
         let limit = match is_calm(cluster) {
             true if needs.iter().all(|(_, o)| *o == Origin::Own) => CALM,
-            true => FOREIGN,
+            true => self.foreign,
             false => BUSY,
         };
         if source == Source::Cache
-            && let Some(entry) = self.0.lock().get(&place)
+            && let Some(entry) = self.entries.lock().get(&place)
             && entry.read.elapsed() < limit
             && entry.knows(observed)
         {
@@ -81,14 +92,14 @@ impl Keyring {
             seen: seen.clone(),
             access: access.clone(),
         };
-        self.0.lock().insert(place, entry);
+        self.entries.lock().insert(place, entry);
         Ok((seen, access))
     }
 
     /// Forgets a cluster that is gone, and its keys.
     pub(in crate::observe) fn forget(&self, namespace: &str, name: &str) {
         let place = (namespace.to_owned(), name.to_owned());
-        self.0.lock().remove(&place);
+        self.entries.lock().remove(&place);
     }
 }
 

@@ -158,7 +158,8 @@ impl<'a> Around<'a> {
             let held = self.held(&member.name, purpose);
             let own = held.is_some_and(|held| held.anchor.as_deref() == Some(ca));
             let taken = pod.accepts.get(&(purpose, ca.to_owned())) == Some(&true);
-            if !taken && !(own && self.shows(pod, held, purpose)) {
+            let shown = own && self.shows(pod, held, purpose);
+            if !taken && !shown {
                 return Err(format!(
                     "waits until {} is seen to take certificates of the new CA of {}",
                     member.name,

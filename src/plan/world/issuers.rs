@@ -85,6 +85,7 @@ impl World {
 
     /// Installs cert-manager, or replaces the CA of its issuer.
     pub(in crate::plan) fn replace_issuer(&mut self) {
+        self.secrets.changed();
         self.secrets.issuers.ca = Some(authority("issuer", self.now));
     }
 
@@ -102,6 +103,7 @@ impl World {
     }
 
     pub(super) fn request(&mut self, manifest: &Manifest) {
+        self.secrets.changed();
         let asked = &mut self.secrets.issuers.asked;
         asked.insert(manifest.name.clone(), manifest.body.clone());
     }

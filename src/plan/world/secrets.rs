@@ -2,14 +2,17 @@
 //! members show and believe what is mounted, and clients what they have loaded. Asserted
 //! every second: whoever dials whom, each believes the other.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::{
+    cell::RefCell,
+    collections::{BTreeMap, VecDeque},
+};
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Secret;
 use kube::ResourceExt;
 
 use crate::{
-    api::EtcdCluster,
+    api::{EtcdCluster, TlsSpec, TlsStatus},
     apply::certify::{self, CertifyError, Found},
     certificates::{CertificateSeen, Purpose, certificates, clients_secret, first, member_secret},
     identity,
@@ -46,10 +49,27 @@ impl Side {
     }
 }
 
+/// What facts depend on.
+#[derive(Clone, PartialEq)]
+struct Known {
+    version: u64,
+    spec: Option<TlsSpec>,
+    status: Option<TlsStatus>,
+    formed: bool,
+    members: Vec<String>,
+    remembered: Vec<String>,
+    day: i64,
+}
+
 /// What is mounted into pods, by their UID, and what clients may have loaded.
 #[derive(Clone, Default)]
 pub(super) struct Secrets {
     items: Found,
+    /// What members' Secrets say: reading certificates takes the most time of all.
+    sides: BTreeMap<(String, Purpose), Side>,
+    /// Counts changes.
+    version: u64,
+    facts: RefCell<Option<(Known, CertificatesSeen)>>,
     mounted: BTreeMap<(String, Purpose), Side>,
     clients: VecDeque<(Timestamp, Side)>,
     /// Whether members load no CA while they run, as stock etcd.
@@ -63,7 +83,21 @@ impl Secrets {
     pub(super) fn put(&mut self, name: &str, mut secret: Secret) {
         secret.metadata.name = Some(name.to_owned());
         secret.metadata.uid = Some(format!("uid-of-{name}"));
+        self.version += 1;
+        for purpose in Purpose::ALL {
+            let side = Side::read(&texts(&secret), &transport::keys(purpose));
+            let key = (name.to_owned(), purpose);
+            match side {
+                Some(side) => self.sides.insert(key, side),
+                None => self.sides.remove(&key),
+            };
+        }
         self.items.insert(name.to_owned(), secret);
+    }
+
+    /// What the facts are read from has changed.
+    pub(super) fn changed(&mut self) {
+        self.version += 1;
     }
 
     pub(super) fn get(&self, name: &str) -> Option<&Secret> {
@@ -96,8 +130,34 @@ impl World {
         cluster: &EtcdCluster,
         observed: &Observed,
     ) -> CertificatesSeen {
+        let known = Known {
+            version: self.secrets.version,
+            spec: cluster.spec.tls.clone(),
+            status: cluster
+                .status
+                .as_ref()
+                .and_then(|status| status.tls.clone()),
+            formed: cluster
+                .status
+                .as_ref()
+                .is_some_and(|s| s.cluster_id.is_some() || s.bootstrap.is_some()),
+            members: observed.members.keys().cloned().collect(),
+            remembered: cluster
+                .status
+                .iter()
+                .flat_map(|s| s.members.iter().map(|m| m.name.clone()))
+                .collect(),
+            day: self.now.as_second() / 86_400,
+        };
+        if let Some((before, facts)) = &*self.secrets.facts.borrow()
+            && *before == known
+        {
+            return facts.clone();
+        }
         let requests = self.secrets.issuers.requests();
-        facts_of(cluster, observed, &self.secrets.items, requests, self.now)
+        let facts = facts_of(cluster, observed, &self.secrets.items, requests, self.now);
+        *self.secrets.facts.borrow_mut() = Some((known, facts.clone()));
+        facts
     }
 
     /// A call about certificates, as `apply` makes it.
@@ -132,7 +192,11 @@ impl World {
             .values()
             .any(|pod| member_secret(&member_of(&pod.metadata)) == name);
         assert!(!runs, "{name} goes while its pod is there{}", self.trace());
+        self.secrets.version += 1;
         self.secrets.items.remove(name);
+        for purpose in Purpose::ALL {
+            self.secrets.sides.remove(&(name.to_owned(), purpose));
+        }
     }
 
     /// The most CAs that any member's Secret names for one purpose.
@@ -169,15 +233,12 @@ impl World {
             .map(|pod| (pod.metadata.uid.clone().unwrap(), member_of(&pod.metadata)))
             .collect();
         for (uid, member) in pods {
-            let Some(secret) = self.secrets.items.get(&member_secret(&member)) else {
-                continue;
-            };
             for purpose in Purpose::ALL {
                 if transport::origin(&tls, purpose).is_none() {
                     continue;
                 }
-                let keys = transport::keys(purpose);
-                let Some(mut side) = Side::read(&texts(secret), &keys) else {
+                let held = (member_secret(&member), purpose);
+                let Some(mut side) = self.secrets.sides.get(&held).cloned() else {
                     continue;
                 };
                 let key = (uid.clone(), purpose);
