@@ -52,6 +52,7 @@ fn good_specs_are_accepted() {
         json!({"tls": {"client": {"mode": "Operator", "plaintext": "Allowed", "operator": {"duration": "720h"}}, "peer": {"mode": "Operator"}}}),
         json!({"tls": {"client": {"mode": "Secret", "secretRef": {"name": "a"}, "operatorSecretRef": {"name": "b"}}}}),
         json!({"tls": {"client": {"mode": "Disabled", "plaintext": "Allowed"}, "peer": {"mode": "Disabled"}}}),
+        json!({"tls": {"client": {"mode": "CertManager", "certManager": {"issuerRef": {"name": "a"}}, "settleDuration": "30s"}}}),
     ] {
         let cluster = cluster(spec.clone());
         assert!(
@@ -88,6 +89,18 @@ fn o32_specs_that_make_no_sense_are_refused_with_what_is_allowed() {
         (
             json!({"tls": {"client": {"mode": "Secret", "secretRef": {"name": "a"}}}}),
             "tls.client.operatorSecretRef belongs to mode Secret",
+        ),
+        (
+            json!({"tls": {"client": {"mode": "Operator", "certManager": {"issuerRef": {"name": "a"}}}}}),
+            "tls.client.certManager belongs to mode CertManager, and to no other: certificates have one source",
+        ),
+        (
+            json!({"tls": {"peer": {"mode": "CertManager"}}}),
+            "tls.peer.certManager belongs to mode CertManager, and to no other: certificates have one source",
+        ),
+        (
+            json!({"tls": {"peer": {"mode": "Secret", "certManager": {"issuerRef": {"name": "a"}}, "secretRef": {"name": "a"}}}}),
+            "tls.peer.certManager belongs to mode CertManager, and to no other: certificates have one source",
         ),
         (
             json!({"tls": {"client": {"mode": "Disabled", "plaintext": "Denied"}}}),

@@ -213,3 +213,33 @@ fn a_lost_ca_is_replaced_by_one_that_is_made_known_first() {
     ));
     assert_eq!(ca.advance(None, now(), String::new()).signer, new);
 }
+
+#[test]
+fn of_cas_of_one_name_the_one_that_signed_is_found() {
+    let ca = |life| new_authority("CA", "same", life, now()).unwrap();
+    let (first, second, other) = (ca(YEAR), ca(2 * YEAR), authority("other"));
+    let pair = issue(&second, &leaf(&["a".to_owned()], true), now()).unwrap();
+    let fingerprint = |pair: &Pair| Some(pair.seen().unwrap().fingerprint);
+    let all = [&first.cert, &other.cert, &second.cert]
+        .map(String::as_str)
+        .concat();
+    assert_eq!(anchor(&pair.cert, &all), fingerprint(&second));
+    assert_eq!(anchor(&pair.cert, &second.cert), fingerprint(&second));
+    let none = [&first.cert, &first.cert].map(String::as_str).concat();
+    assert_eq!(anchor(&pair.cert, &none), None);
+    assert_eq!(anchor(&pair.cert, &other.cert), None);
+    assert_eq!(anchor("", &all), None);
+}
+
+#[test]
+fn a_bundle_is_split_into_what_can_be_read() {
+    let (a, b) = (authority("a"), authority("b"));
+    let text = format!(
+        "# ours\n{}junk\n-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n{}",
+        a.cert, b.cert
+    );
+    let parts = split(&text);
+    assert_eq!(parts.len(), 2);
+    assert_eq!(first(&parts[1]), b.seen());
+    assert!(split("no certificate").is_empty());
+}

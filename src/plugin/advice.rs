@@ -75,6 +75,14 @@ pub(super) fn advice(view: &View) -> Vec<String> {
             ended(&failed.message)
         ));
     }
+    if let Some(tls) = view.condition("TLSReady").filter(|c| c.status == "False")
+        && tls.reason != "Switching"
+    {
+        all.push(format!(
+            "Certificates: {} Nothing is restarted for it, and it goes on once that is mended.",
+            ended(&tls.message)
+        ));
+    }
     if view.is("UpdatePending") {
         all.push(format!(
             "Members still run as an older operator made them. The next restart takes the change along; `kubectl etcd restart {name}` takes it now."

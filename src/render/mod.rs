@@ -18,6 +18,7 @@ pub use drift::first_difference;
 pub use quota::quota;
 pub use shared::Shared;
 pub use stateful_set::{pod_spec_digest, stateful_set, template_digest};
+pub(crate) use transport::DIRECTORY as CERTIFICATES;
 
 use std::collections::BTreeMap;
 

@@ -18,7 +18,7 @@ use crate::{
 
 /// Where a pod finds its certificates: `client/` and `peer/`, each with `tls.crt`,
 /// `tls.key` and `ca.crt`. One volume, so all of it changes at once.
-pub(super) const DIRECTORY: &str = "/etc/etcd-tls";
+pub(crate) const DIRECTORY: &str = "/etc/etcd-tls";
 /// Name of the volume.
 pub(super) const VOLUME: &str = "certificates";
 /// How long clients get to load what has changed, unless the spec says otherwise.

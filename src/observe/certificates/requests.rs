@@ -41,10 +41,10 @@ pub(super) async fn fetch(
     for ((name, issuer), found) in names.into_iter().zip(found) {
         let object = match found {
             Ok(object) => object,
-            Err(kube::Error::Api(status)) if status.is_not_found() && names_object(&status) => {
+            Err(kube::Error::Api(status)) if status.code == 404 && names_object(&status) => {
                 continue;
             }
-            Err(kube::Error::Api(status)) if status.is_not_found() => return Ok(None),
+            Err(kube::Error::Api(status)) if status.code == 404 => return Ok(None),
             Err(source) => return Err(error(format!("Certificate {name}"), source)),
         };
         let mut request = read(object);
@@ -66,7 +66,8 @@ fn error(what: String, source: kube::Error) -> ObserveError {
     }
 }
 
-/// Whether an object is not there; else the whole kind is not.
+/// Whether an object is not there; else the whole kind is not, which the API server says
+/// by a bare 404.
 fn names_object(status: &kube::core::Status) -> bool {
     status
         .details
@@ -122,7 +123,7 @@ async fn missing(
     };
     match api.get_metadata(name).await {
         Ok(_) => Ok(None),
-        Err(kube::Error::Api(status)) if status.is_not_found() => {
+        Err(kube::Error::Api(status)) if status.code == 404 => {
             Ok(Some(format!("there is no {kind} {name}")))
         }
         Err(kube::Error::Api(status)) if status.is_forbidden() => Ok(None),

@@ -133,10 +133,14 @@ impl<'a> Around<'a> {
                 needed.extend(&clients.previous);
             }
         }
+        // One that nobody trusts any more is nobody's concern.
+        let seen = &self.observed.certificates;
+        let held = seen.members.iter().filter(|((_, of), _)| *of == purpose);
+        let known: BTreeSet<&String> = held.flat_map(|(_, held)| &held.bundle).collect();
         let own = issuer.bundle();
         needed
             .into_iter()
-            .filter(|ca| !own.contains(ca))
+            .filter(|ca| known.contains(ca) && !own.contains(ca))
             .cloned()
             .collect()
     }

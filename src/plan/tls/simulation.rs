@@ -4,8 +4,8 @@
 use super::super::world::{Stop, World};
 use crate::{
     api::{
-        ANNOTATION_ROTATE_CA, CertManager, ClientTls, PeerTls, Plaintext, SecretRef, TlsMode,
-        TlsSpec,
+        ANNOTATION_ROTATE_CA, CertManager, ClientTls, ImageSpec, PeerTls, Plaintext, SecretRef,
+        TlsMode, TlsSpec,
     },
     certificates::Purpose,
 };
@@ -103,6 +103,27 @@ fn s37_cas_are_replaced_under_members_that_load_none_while_they_run() {
     let mut world = secured().with_deaf_members();
     rotates(&mut world);
     assert!(world.taken().contains(&"RestartPod"));
+}
+
+#[test]
+fn s37_cas_are_replaced_under_members_whose_restart_is_a_replacement() {
+    for image in [None, Some("stock")] {
+        let mut world = World::new(3).on_empty_dir();
+        world.cluster.spec.image = image.map(|repository| ImageSpec {
+            repository: Some(repository.to_owned()),
+            tag: Some("v3.7.3".to_owned()),
+            ..ImageSpec::default()
+        });
+        world.converge();
+        if image.is_some() {
+            world = world.with_deaf_members();
+        }
+        rotates(&mut world);
+        world.converge();
+        world.forms_one_cluster_of(3);
+        assert_eq!(world.trusted(), 1, "CAs that members trust");
+        assert_eq!(world.certified().len(), 3, "{:?}", world.certified());
+    }
 }
 
 #[test]

@@ -531,3 +531,55 @@ fn an_etcd_that_loads_no_ca_while_it_runs_is_restarted_once_for_a_phase() {
         "a restart has not helped: another would not"
     );
 }
+
+#[test]
+fn a_ca_that_has_expired_is_replaced_though_nobody_is_heard() {
+    let purpose = Purpose::Peer;
+    let mut scene =
+        Scene::new(json!({"peer": {"mode": OPERATOR}}), peers("Secured")).certified(purpose);
+    scene.later(86_400 * 3651);
+    let now = scene.now;
+    let authority = scene.authority(purpose);
+    (authority.signer.not_after, authority.expires) = (now, now);
+    for (_, pod) in scene.pods() {
+        pod.etcd = None;
+        pod.served.clear();
+    }
+    scene.observed.membership = None;
+    // Whatever it would sign now is as old as it is: another one comes first.
+    let phases = [Phase::Trust, Phase::Reissue, Phase::Drop, Phase::Steady];
+    let mut taken = Vec::new();
+    for _ in 0..30 {
+        match scene.step() {
+            Step::RotateAuthority { to, .. } => {
+                taken.push(to);
+                let authority = scene.authority(purpose);
+                authority.phase = to;
+                if to == Phase::Reissue {
+                    authority.signer = cert("new", "new", Vec::new());
+                    authority.signer.not_before = now;
+                    authority.signer.not_after = now + SignedDuration::from_hours(9999);
+                }
+                authority.bundle = match to {
+                    Phase::Trust => vec!["old".to_owned(), "new".to_owned()],
+                    Phase::Reissue => vec!["new".to_owned(), "old".to_owned()],
+                    Phase::Drop | Phase::Steady => vec!["new".to_owned()],
+                };
+                if to == Phase::Steady {
+                    authority.expires = authority.signer.not_after;
+                    break;
+                }
+            }
+            Step::CertifyMember { .. } | Step::CertifyClients { .. } => {
+                let later = scene.now;
+                scene.issue(purpose);
+                for ((_, _), held) in &mut scene.observed.certificates.members {
+                    held.cert.not_before = later;
+                    held.cert.not_after = later + SignedDuration::from_hours(999);
+                }
+            }
+            other => panic!("{other:?}: {:?}", scene.decide().verdict),
+        }
+    }
+    assert_eq!(taken, phases);
+}

@@ -12,7 +12,7 @@ use kube::api::{
 use kube::{Client, ResourceExt};
 use serde_json::{Value, json};
 
-use super::{in_effect, lives, manifest, reason, secure};
+use super::{in_effect, lives, manifest, message, reason, secure};
 use crate::world::{World, condition};
 
 /// Certificates from cert-manager, by that issuer.
@@ -208,7 +208,7 @@ impl World {
         self.cluster_when("secure", words, |status| {
             condition(status, "TLSReady") == "False"
                 && reason(status) == wanted
-                && status.to_string().contains(words)
+                && message(status).contains(words)
         })
         .await;
     }

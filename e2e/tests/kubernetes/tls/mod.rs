@@ -19,21 +19,30 @@ use crate::world::{World, condition, with_kept};
 /// Certificates of the operator's own CAs; clients of these tests load theirs at once.
 const OWN: &str = "{client: {mode: Operator, settleDuration: 3s}, peer: {mode: Operator}}";
 
-/// A cluster of three in its pods only, with TLS as given and more of its spec.
+/// A cluster of three with TLS as given and more of its spec.
 fn manifest(name: &str, tls: &str, more: &str) -> String {
     format!(
         "apiVersion: etcd-core.io/v1alpha1\nkind: EtcdCluster\nmetadata: {{name: {name}}}\n\
-         spec: {{replicas: 3, storage: {{emptyDir: {{}}}}, tls: {tls}{more}}}\n"
+         spec: {{replicas: 3, storage: {{persistentVolumeClaim: {{size: 1Gi}}}}, tls: {tls}{more}}}\n"
     )
 }
 
-/// Reason of the condition TLSReady.
-fn reason(status: &Value) -> &str {
+/// The condition TLSReady.
+fn told(status: &Value) -> Option<&Value> {
     let conditions = status["conditions"].as_array().into_iter().flatten();
     let mut found = conditions.filter(|condition| condition["type"] == "TLSReady");
-    let found = found
-        .next()
-        .and_then(|condition| condition["reason"].as_str());
+    found.next()
+}
+
+/// Its reason.
+fn reason(status: &Value) -> &str {
+    let found = told(status).and_then(|told| told["reason"].as_str());
+    found.unwrap_or_default()
+}
+
+/// Its message.
+fn message(status: &Value) -> &str {
+    let found = told(status).and_then(|told| told["message"].as_str());
     found.unwrap_or_default()
 }
 
