@@ -12,7 +12,7 @@ use kube::api::{
 use kube::{Client, ResourceExt};
 use serde_json::{Value, json};
 
-use super::{in_effect, lives, manifest, message, reason, secure};
+use super::{SHARED, in_effect, lives, manifest, message, reason, shared};
 use crate::world::{World, condition};
 
 /// Certificates from cert-manager, by that issuer.
@@ -22,7 +22,7 @@ fn asking(kind: &str, name: &str) -> String {
     let tls = format!(
         "{{client: {{mode: CertManager, {issuer}, settleDuration: 3s}}, peer: {{mode: CertManager, {issuer}}}}}"
     );
-    manifest("secure", &tls, "")
+    manifest(SHARED, &tls, "")
 }
 
 /// Definition of one of cert-manager's kinds.
@@ -205,7 +205,7 @@ impl Issuer {
 
 impl World {
     async fn tls_says(&self, wanted: &'static str, words: &'static str) {
-        self.cluster_when("secure", words, |status| {
+        self.cluster_when(SHARED, words, |status| {
             condition(status, "TLSReady") == "False"
                 && reason(status) == wanted
                 && message(status).contains(words)
@@ -216,8 +216,8 @@ impl World {
 
 #[test]
 fn cert_manager_issues_and_its_ca_is_replaced_under_load() {
-    secure(async |world| {
-        let before = world.pods_of("secure").await;
+    shared(async |world| {
+        let before = world.pods_of(SHARED).await;
         world.apply(&asking("ClusterIssuer", "nobody")).await;
         world
             .tls_says(
@@ -248,29 +248,29 @@ fn cert_manager_issues_and_its_ca_is_replaced_under_load() {
         world.apply(ours).await;
         let mode =
             |status: &Value| in_effect(status) && status["tls"]["peer"]["mode"] == "CertManager";
-        let taken = world.cluster_when("secure", "certificates of cert-manager", mode);
+        let taken = world.cluster_when(SHARED, "certificates of cert-manager", mode);
         issuer.during(taken).await;
         let pem = issuer.authority.0.pem().trim().to_owned();
-        assert_eq!(world.text("secure-client", "ca.crt").await.trim(), pem);
+        assert_eq!(world.text("tls-client", "ca.crt").await.trim(), pem);
         for purpose in ["client", "peer"] {
-            assert_eq!(world.trusted("secure", purpose).await, 1, "{purpose}");
+            assert_eq!(world.trusted(SHARED, purpose).await, 1, "{purpose}");
         }
         let read = ["get", "--prefix", "traffic/", "--keys-only", "--limit=1"];
-        world.etcdctl_in_a_pod("secure", "asked", &read).await;
+        world.etcdctl_in_a_pod(SHARED, "asked", &read).await;
 
         // Its Secrets get certificates of another CA, one after the other.
-        let traffic = world.traffic("secure").await;
+        let traffic = world.traffic(SHARED).await;
         issuer.replace();
         let pem = issuer.authority.0.pem().trim().to_owned();
         let renewed = async {
             loop {
-                let clients = world.text("secure-client", "ca.crt").await;
+                let clients = world.text("tls-client", "ca.crt").await;
                 if clients.trim() == pem {
                     break;
                 }
                 tokio::time::sleep(Duration::from_millis(500)).await;
             }
-            world.cluster_when("secure", "the other CA", mode).await
+            world.cluster_when(SHARED, "the other CA", mode).await
         };
         issuer.during(renewed).await;
         let figures = issuer
@@ -278,21 +278,9 @@ fn cert_manager_issues_and_its_ca_is_replaced_under_load() {
             .await;
         assert_eq!((figures.failed, figures.retried), (0, 0), "{figures}");
         for purpose in ["client", "peer"] {
-            assert_eq!(world.trusted("secure", purpose).await, 1, "{purpose}");
+            assert_eq!(world.trusted(SHARED, purpose).await, 1, "{purpose}");
         }
-        let after = world.pods_of("secure").await;
+        let after = world.pods_of(SHARED).await;
         assert_eq!(lives(&before), lives(&after), "nobody was restarted for it");
-
-        // Back to its own CAs, and nothing is left of cert-manager.
-        world.apply(&manifest("secure", super::OWN, "")).await;
-        world
-            .cluster_when("secure", "certificates of its own CAs", |status| {
-                in_effect(status) && status["tls"]["peer"]["mode"] == "Operator"
-            })
-            .await;
-        for plural in ["certificates", "issuers", "clusterissuers"] {
-            let name = format!("{plural}.cert-manager.io");
-            world.kubectl(&["delete", "crd", &name]).await;
-        }
     });
 }

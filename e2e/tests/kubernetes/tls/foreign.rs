@@ -4,7 +4,7 @@ use etcd_e2e::load::Bundle;
 use etcd_e2e::{Authority, Etcdctl, Leaf, Pair, eventually};
 use kube::ResourceExt;
 
-use super::{in_effect, lives, manifest, message, reason, secure};
+use super::{SHARED, in_effect, lives, manifest, message, reason, shared};
 use crate::members::address;
 use crate::world::{LIMIT, World, condition};
 
@@ -12,7 +12,7 @@ use crate::world::{LIMIT, World, condition};
 const SECRETS: &str = "{client: {mode: Secret, secretRef: {name: mine}, operatorSecretRef: {name: operators}, \
     settleDuration: 3s}, peer: {mode: Secret, secretRef: {name: peers}}}";
 
-const MEMBERS: &str = "*.secure-peer.tls.svc";
+const MEMBERS: &str = "*.tls-peer.tls.svc";
 
 impl World {
     /// Puts files into a Secret, in place of what is there.
@@ -43,7 +43,7 @@ impl World {
 
     /// Waits until the condition TLSReady says that, and that in words.
     async fn told(&self, wanted: &str, words: &str) {
-        self.cluster_when("secure", words, |status| {
+        self.cluster_when(SHARED, words, |status| {
             condition(status, "TLSReady") == "False"
                 && reason(status) == wanted
                 && message(status).contains(words)
@@ -56,9 +56,9 @@ const ALL: [&str; 3] = ["tls.crt", "tls.key", "ca.crt"];
 
 #[test]
 fn secrets_of_a_user_are_named_when_they_are_no_good_and_taken_when_they_are() {
-    secure(async |world| {
-        let before = world.pods_of("secure").await;
-        world.apply(&manifest("secure", SECRETS, "")).await;
+    shared(async |world| {
+        let before = world.pods_of(SHARED).await;
+        world.apply(&manifest(SHARED, SECRETS, "")).await;
         world.told("SecretMissing", "there is no Secret mine").await;
 
         let mine = Authority::new("mine").unwrap();
@@ -66,10 +66,6 @@ fn secrets_of_a_user_are_named_when_they_are_no_good_and_taken_when_they_are() {
         let other = mine.issue(&Leaf::new("other").hosts(&[MEMBERS])).unwrap();
         let expired = Leaf::new("expired").hosts(&[MEMBERS]).expired();
         let expired = mine.issue(&expired).unwrap();
-        let stranger = Leaf::new("stranger").hosts(&["elsewhere.tls.svc"]);
-        let stranger = mine.issue(&stranger).unwrap();
-        let server = Leaf::new("server").hosts(&[MEMBERS]).server_only();
-        let server = mine.issue(&server).unwrap();
         let mixed = Pair {
             cert: good.cert.clone(),
             key: other.key.clone(),
@@ -85,8 +81,6 @@ fn secrets_of_a_user_are_named_when_they_are_no_good_and_taken_when_they_are() {
                 "Secret mine: tls.key is not the key of tls.crt",
             ),
             (&expired, "CertificateExpired", "Secret mine: tls.crt"),
-            (&stranger, "NameMissing", "secure-peer.tls.svc"),
-            (&server, "UsageMissing", "Secret mine: tls.crt as a client"),
         ] {
             world.fill("mine", pair, &ALL, &mine).await;
             world.told(reason, words).await;
@@ -100,7 +94,7 @@ fn secrets_of_a_user_are_named_when_they_are_no_good_and_taken_when_they_are() {
         world
             .told("SecretMissing", "there is no Secret peers")
             .await;
-        let after = world.pods_of("secure").await;
+        let after = world.pods_of(SHARED).await;
         assert_eq!(
             lives(&before),
             lives(&after),
@@ -108,11 +102,11 @@ fn secrets_of_a_user_are_named_when_they_are_no_good_and_taken_when_they_are() {
         );
 
         // Mended: it goes on at once.
-        let peers = Leaf::new("peers").hosts(&[MEMBERS, "secure-peer.tls.svc"]);
+        let peers = Leaf::new("peers").hosts(&[MEMBERS, "tls-peer.tls.svc"]);
         let peers = mine.issue(&peers).unwrap();
         world.fill("peers", &peers, &ALL, &mine).await;
         world.taken(&good).await;
-        let after = world.pods_of("secure").await;
+        let after = world.pods_of(SHARED).await;
         assert_eq!(lives(&before), lives(&after), "nobody was restarted for it");
         world.serves(&own, &mine).await;
 
@@ -128,15 +122,15 @@ fn secrets_of_a_user_are_named_when_they_are_no_good_and_taken_when_they_are() {
         let next = Authority::new("next").unwrap();
         let good = next.issue(&Leaf::new("good").hosts(&[MEMBERS])).unwrap();
         let own = next.issue(&Leaf::new("own").client_only()).unwrap();
-        let peers = Leaf::new("peers").hosts(&[MEMBERS, "secure-peer.tls.svc"]);
+        let peers = Leaf::new("peers").hosts(&[MEMBERS, "tls-peer.tls.svc"]);
         let peers = next.issue(&peers).unwrap();
-        let lived = lives(&world.pods_of("secure").await);
+        let lived = lives(&world.pods_of(SHARED).await);
         world.fill("peers", &peers, &ALL, &next).await;
         world.fill("operators", &own, &ALL[..2], &next).await;
         world.fill("mine", &good, &ALL, &next).await;
         world.taken(&good).await;
         world.serves(&own, &next).await;
-        let after = lives(&world.pods_of("secure").await);
+        let after = lives(&world.pods_of(SHARED).await);
         assert_eq!(lived, after, "nobody was restarted for it");
     });
 }
@@ -146,7 +140,7 @@ impl World {
     async fn taken(&self, pair: &Pair) {
         let wanted = std::fs::read_to_string(&pair.cert).unwrap();
         eventually(LIMIT, "members have it", async || {
-            for member in ["secure-0", "secure-1", "secure-2"] {
+            for member in ["tls-0", "tls-1", "tls-2"] {
                 if self.text(&format!("{member}-tls"), "client-tls.crt").await != wanted {
                     return Err(member);
                 }
@@ -154,10 +148,10 @@ impl World {
             Ok(())
         })
         .await;
-        self.cluster_when("secure", "it is in effect", in_effect)
+        self.cluster_when(SHARED, "it is in effect", in_effect)
             .await;
         for purpose in ["client", "peer"] {
-            assert_eq!(self.trusted("secure", purpose).await, 1, "{purpose}");
+            assert_eq!(self.trusted(SHARED, purpose).await, 1, "{purpose}");
         }
     }
 
@@ -170,7 +164,7 @@ impl World {
                 std::fs::read(&own.key).unwrap(),
             )),
         };
-        for pod in self.pods_of("secure").await {
+        for pod in self.pods_of(SHARED).await {
             let url = format!("https://{}:2379", address(&pod).unwrap());
             let etcdctl = Etcdctl::new(&[url]).unwrap().showing(&bundle).unwrap();
             eventually(LIMIT, "it serves", async || {

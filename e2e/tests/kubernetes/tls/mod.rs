@@ -16,8 +16,11 @@ use serde_json::Value;
 
 use crate::world::{World, condition, with_kept};
 
-/// Certificates of the operator's own CAs; clients of these tests load theirs at once.
-const OWN: &str = "{client: {mode: Operator, settleDuration: 3s}, peer: {mode: Operator}}";
+/// The cluster that these tests share, as the sample makes it.
+const SHARED: &str = "tls";
+
+/// Clients of these tests load what they mount at once.
+const SETTLE: &str = "3s";
 
 /// A cluster of three with TLS as given and more of its spec.
 fn manifest(name: &str, tls: &str, more: &str) -> String {
@@ -51,18 +54,13 @@ fn in_effect(status: &Value) -> bool {
     reason(status) == "InEffect" && condition(status, "Ready") == "True"
 }
 
-/// With the cluster `secure` that these tests share.
-fn secure<F: Future<Output = ()>>(test: impl FnOnce(World) -> F + Send) {
+/// With the cluster that these tests share, whatever its certificates are from.
+fn shared<F: Future<Output = ()>>(test: impl FnOnce(World) -> F + Send) {
     with_kept("tls", async |world| {
-        world.apply(&manifest("secure", OWN, "")).await;
-        world
-            .cluster_when("secure", "TLS by its own CAs", |status| {
-                let tls = &status["tls"];
-                in_effect(status)
-                    && tls["client"]["mode"] == "Operator"
-                    && tls["peer"]["mode"] == "Operator"
-            })
-            .await;
+        if world.clusters().get_opt(SHARED).await.unwrap().is_none() {
+            world.own_cas().await;
+        }
+        world.cluster_when(SHARED, "TLS", in_effect).await;
         test(world).await;
     });
 }
@@ -82,6 +80,22 @@ fn lives(pods: &[Pod]) -> Vec<(String, i32)> {
 }
 
 impl World {
+    /// Gives the shared cluster certificates of its own CAs.
+    async fn own_cas(&self) {
+        let path = format!("{}/../config/samples/tls.yaml", env!("CARGO_MANIFEST_DIR"));
+        let sample = std::fs::read_to_string(path).unwrap();
+        let settle = format!("settleDuration: {SETTLE}");
+        self.apply(&sample.replace("settleDuration: 1m", &settle))
+            .await;
+        self.cluster_when(SHARED, "certificates of its own CAs", |status| {
+            let tls = &status["tls"];
+            in_effect(status)
+                && tls["client"]["mode"] == "Operator"
+                && tls["peer"]["mode"] == "Operator"
+        })
+        .await;
+    }
+
     /// Changes `spec.tls` of a cluster.
     async fn patch_tls(&self, cluster: &str, tls: &str) {
         let patch = format!(r#"{{"spec":{{"tls":{tls}}}}}"#);

@@ -7,7 +7,7 @@ use etcd_e2e::Client;
 use etcd_e2e::load::Figures;
 use kube::ResourceExt;
 
-use super::{in_effect, lives, manifest, reason, secure};
+use super::{SHARED, in_effect, lives, manifest, reason, shared};
 use crate::members::address;
 use crate::world::{World, with};
 
@@ -99,18 +99,19 @@ impl World {
 
 #[test]
 fn s37_x15_cas_are_replaced_under_load_and_no_request_fails() {
-    secure(async |world| {
+    shared(async |world| {
+        world.own_cas().await;
         // With the bundle from a pod; not without it.
         let put = ["put", "greeting", "hello"];
-        let written = world.etcdctl_in_a_pod("secure", "writer", &put).await;
+        let written = world.etcdctl_in_a_pod(SHARED, "writer", &put).await;
         assert_eq!(written.trim(), "OK");
-        let pods = world.pods_of("secure").await;
+        let pods = world.pods_of(SHARED).await;
         let plain = Client::new(&format!("http://{}:2379", address(&pods[0]).unwrap()));
         plain.get("greeting").await.unwrap_err();
 
         // What clients have makes nobody a member.
-        let bundle = world.bundle("secure").await.unwrap();
-        let host = format!("{}.secure-peer.tls.svc", pods[0].name_any());
+        let bundle = world.bundle(SHARED).await.unwrap();
+        let host = format!("{}.tls-peer.tls.svc", pods[0].name_any());
         let url = format!("https://{}:2380", address(&pods[0]).unwrap());
         Client::secure(&url, &host, &bundle)
             .get("greeting")
@@ -118,11 +119,11 @@ fn s37_x15_cas_are_replaced_under_load_and_no_request_fails() {
             .unwrap_err();
 
         let (figures, fresh) = world
-            .replace_cas("secure", "first", "both CAs replaced")
+            .replace_cas(SHARED, "first", "both CAs replaced")
             .await;
         assert_eq!((figures.failed, figures.retried), (0, 0), "{figures}");
         assert!(fresh.failed.is_empty(), "{}", fresh.failed.join("\n"));
-        let after = world.pods_of("secure").await;
+        let after = world.pods_of(SHARED).await;
         assert_eq!(lives(&pods), lives(&after), "nobody was restarted for it");
     });
 }
@@ -131,7 +132,8 @@ fn s37_x15_cas_are_replaced_under_load_and_no_request_fails() {
 fn s37_cas_are_replaced_under_stock_etcd_by_restarts_one_at_a_time() {
     with("tls-stock", async |world| {
         let image = ", image: {repository: localhost/etcd-development/etcd, tag: v3.7.3}";
-        world.apply(&manifest("stock", super::OWN, image)).await;
+        let tls = "{client: {mode: Operator, settleDuration: 3s}}";
+        world.apply(&manifest("stock", tls, image)).await;
         world.ready("stock", 3).await;
         let before = world.pods_of("stock").await;
         let what = "both CAs replaced under stock etcd";
