@@ -307,16 +307,25 @@ impl<'a> Around<'a> {
             })
     }
 
-    /// Where clients are told to go: to TLS, once all members serve it and while the
-    /// spec asks for it.
+    /// Where clients are told to go: by the scheme that the spec asks for, once every
+    /// member serves it; until then where they have been told.
     fn endpoints(&self) -> String {
-        let wanted = transport::wanted(self.cluster).client.is_some();
-        let served = transport::in_effect(self.cluster).client.is_some()
-            && self
-                .members()
-                .all(|member| member.pod().is_none_or(|pod| pod.schemes.client_tls));
-        let secure = wanted && (served || !self.roster.formed());
-        wanting::endpoints(self.cluster, secure)
+        let secure = transport::wanted(self.cluster).client.is_some();
+        let served = self.members().all(|member| {
+            member.pod().is_some_and(|pod| match secure {
+                true => pod.schemes.client_tls,
+                false => pod.schemes.client_plain,
+            })
+        });
+        let told = self.observed.certificates.clients.as_ref();
+        match told.map(|clients| clients.endpoints.clone()) {
+            Some(told) if !told.is_empty() && !served => told,
+            None if !served && self.roster.formed() => {
+                let secure = transport::in_effect(self.cluster).client.is_some();
+                wanting::endpoints(self.cluster, secure)
+            }
+            _ => wanting::endpoints(self.cluster, secure),
+        }
     }
 
     /// What the certificates are waited for to become; `None`: they are as they should be.

@@ -16,7 +16,7 @@ use crate::{
     apply::certify::{self, CertifyError, Found},
     certificates::{CertificateSeen, Purpose, certificates, clients_secret, first, member_secret},
     identity,
-    observe::{CertificatesSeen, Observed, Texts, facts_of, texts},
+    observe::{CertificatesSeen, Observed, Schemes, Texts, facts_of, texts},
     plan::CertificateCall,
     render::transport,
 };
@@ -71,7 +71,7 @@ pub(super) struct Secrets {
     version: u64,
     facts: RefCell<Option<(Known, CertificatesSeen)>>,
     mounted: BTreeMap<(String, Purpose), Side>,
-    clients: VecDeque<(Timestamp, Side)>,
+    clients: VecDeque<(Timestamp, Side, String)>,
     /// Whether members load no CA while they run, as stock etcd.
     pub(super) deaf: bool,
     /// Others who make certificates.
@@ -253,10 +253,15 @@ impl World {
         let name = clients_secret(&self.cluster.name_any());
         let keys = ["tls.crt", "tls.key", "ca.crt"].map(str::to_owned);
         let loaded = self.secrets.items.get(&name).map(texts);
+        let told = loaded.as_ref().and_then(|texts| texts.get("endpoints"));
+        let endpoints = told.cloned().unwrap_or_default();
         if let Some(side) = loaded.and_then(|texts| self.clients_side(&texts, &keys)) {
             let clients = &mut self.secrets.clients;
-            if clients.back().is_none_or(|(_, last)| *last != side) {
-                clients.push_back((self.now, side));
+            if clients
+                .back()
+                .is_none_or(|(_, last, to)| (last, to) != (&side, &endpoints))
+            {
+                clients.push_back((self.now, side, endpoints));
             }
             // The last that was there at the beginning of that time is still in use.
             while clients.len() > 1 && self.now.duration_since(clients[1].0) > CLIENTS {
@@ -285,7 +290,7 @@ impl World {
         let taken =
             mounted.all(|((_, purpose), member)| *purpose == Purpose::Peer || member.takes(&side));
         match self.secrets.clients.back() {
-            Some((_, last)) if !taken => Some(Side {
+            Some((_, last, _)) if !taken => Some(Side {
                 shows: last.shows.clone(),
                 ..side
             }),
@@ -335,7 +340,7 @@ impl World {
             running.iter().filter_map(move |(name, _)| {
                 let pod = self.api.pods.items.get(name)?;
                 let schemes = pod.annotations().get(crate::api::ANNOTATION_SCHEMES)?;
-                let schemes = crate::observe::Schemes::parse(schemes);
+                let schemes = Schemes::parse(schemes);
                 let listens = match purpose {
                     Purpose::Client => schemes.client_tls,
                     Purpose::Peer => schemes.peer_tls,
@@ -354,7 +359,7 @@ impl World {
             }
         }
         for (dialled, listens, server) in sides(Purpose::Client) {
-            for (_, client) in &self.secrets.clients {
+            for (_, client, _) in &self.secrets.clients {
                 assert!(
                     !listens || (client.takes(server) && server.takes(client)),
                     "clients and {dialled} do not believe each other: {client:?} {server:?}{}",
@@ -364,6 +369,19 @@ impl World {
         }
         for (name, _) in &running {
             let pod = &self.api.pods.items[name];
+            let schemes = pod.annotations().get(crate::api::ANNOTATION_SCHEMES);
+            let schemes = schemes.map_or_else(Default::default, |text| Schemes::parse(text));
+            for (_, _, endpoints) in &self.secrets.clients {
+                let served = match endpoints.starts_with("https://") {
+                    true => schemes.client_tls,
+                    false => schemes.client_plain,
+                };
+                assert!(
+                    served,
+                    "clients are told to use {endpoints}, and {name} serves {schemes:?}{}",
+                    self.trace()
+                );
+            }
             let Some(schemes) = pod.annotations().get(crate::api::ANNOTATION_SCHEMES) else {
                 continue;
             };

@@ -70,6 +70,12 @@ fn secrets_of_a_user_are_named_when_they_are_no_good_and_taken_when_they_are() {
             cert: good.cert.clone(),
             key: other.key.clone(),
         };
+        // Nothing but that Secret keeps it from going on.
+        let own = mine.issue(&Leaf::new("own").client_only()).unwrap();
+        world.fill("operators", &own, &ALL[..2], &mine).await;
+        let peers = Leaf::new("peers").hosts(&[MEMBERS, "tls-peer.tls.svc"]);
+        let peers = mine.issue(&peers).unwrap();
+        world.fill("peers", &peers, &ALL, &mine).await;
         world
             .fill("mine", &good, &["tls.crt", "ca.crt"], &mine)
             .await;
@@ -85,15 +91,6 @@ fn secrets_of_a_user_are_named_when_they_are_no_good_and_taken_when_they_are() {
             world.fill("mine", pair, &ALL, &mine).await;
             world.told(reason, words).await;
         }
-        world.fill("mine", &good, &ALL, &mine).await;
-        world
-            .told("SecretMissing", "there is no Secret operators")
-            .await;
-        let own = mine.issue(&Leaf::new("own").client_only()).unwrap();
-        world.fill("operators", &own, &ALL[..2], &mine).await;
-        world
-            .told("SecretMissing", "there is no Secret peers")
-            .await;
         let after = world.pods_of(SHARED).await;
         assert_eq!(
             lives(&before),
@@ -102,9 +99,7 @@ fn secrets_of_a_user_are_named_when_they_are_no_good_and_taken_when_they_are() {
         );
 
         // Mended: it goes on at once.
-        let peers = Leaf::new("peers").hosts(&[MEMBERS, "tls-peer.tls.svc"]);
-        let peers = mine.issue(&peers).unwrap();
-        world.fill("peers", &peers, &ALL, &mine).await;
+        world.fill("mine", &good, &ALL, &mine).await;
         world.taken(&good).await;
         let after = world.pods_of(SHARED).await;
         assert_eq!(lives(&before), lives(&after), "nobody was restarted for it");
