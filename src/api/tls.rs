@@ -133,7 +133,8 @@ pub struct CertManager {
     /// The issuer. Its certificates must do for servers and for clients, and may have a
     /// wildcard: all members show the same one.
     pub issuer_ref: IssuerRef,
-    /// Life of a certificate, such as `2160h`, which is cert-manager's default.
+    /// Life of a certificate, such as `2160h`, which is cert-manager's default. It takes
+    /// no less than an hour.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(regex(pattern = r"^[1-9][0-9]{0,5}[hms]$"))]
     pub duration: Option<String>,

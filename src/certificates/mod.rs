@@ -13,6 +13,7 @@ mod inspect;
 mod names;
 mod origin;
 mod pair;
+mod reason;
 mod requested;
 
 pub use anchor::anchor;
@@ -24,6 +25,7 @@ pub use names::{
 };
 pub use origin::Origin;
 pub use pair::{IssueError, Leaf, Pair, issue, new_authority};
+pub use reason::TlsReason;
 pub use requested::Requested;
 
 #[cfg(test)]

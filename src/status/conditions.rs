@@ -162,7 +162,7 @@ impl Facts<'_> {
             ConditionType::Paused => no(PausedReason::NotPaused.as_str()),
             ConditionType::TLSReady => {
                 let tls = &self.plan.tls;
-                (tls.ready, tls.reason, tls.message.clone())
+                (tls.ready, tls.reason.as_str(), tls.message.clone())
             }
         }
     }

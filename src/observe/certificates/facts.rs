@@ -7,7 +7,9 @@ use kube::ResourceExt;
 
 use crate::{
     api::EtcdCluster,
-    certificates::{Origin, Purpose, Requested, authority_secret, clients_secret, member_secret},
+    certificates::{
+        Origin, Purpose, Requested, TlsReason, authority_secret, clients_secret, member_secret,
+    },
     identity,
     observe::Observed,
     render::transport,
@@ -118,7 +120,7 @@ fn see(
             }
             Err(error) => Some(Problem {
                 purpose,
-                reason: "AuthorityUnreadable",
+                reason: TlsReason::AuthorityUnreadable,
                 message: format!("Secret {secret}: {error}; mend it, or delete it for a new CA"),
             }),
         };
@@ -161,7 +163,7 @@ fn pending(seen: &CertificatesSeen, cluster: &str, purpose: Purpose) -> Option<P
     };
     let Some(requests) = &seen.requests else {
         return problem(
-            "CertManagerMissing",
+            TlsReason::CertManagerMissing,
             format!(
                 "tls.{}.mode is CertManager, but there is no certificates.cert-manager.io here: install cert-manager, or choose another mode",
                 purpose.as_str()
@@ -179,14 +181,14 @@ fn pending(seen: &CertificatesSeen, cluster: &str, purpose: Purpose) -> Option<P
     let (reason, message) = match found {
         Some(request) if !request.message.is_empty() => (
             if request.issuer_missing {
-                "IssuerMissing"
+                TlsReason::IssuerMissing
             } else {
-                "CertificatePending"
+                TlsReason::CertificatePending
             },
             format!("Certificate {name}: {}", request.message),
         ),
         _ => (
-            "CertificatePending",
+            TlsReason::CertificatePending,
             format!("Certificate {name}: cert-manager has not said anything yet"),
         ),
     };

@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 
 use crate::{
     api::EtcdCluster,
-    certificates::Origin,
+    certificates::{Origin, TlsReason},
     observe::{ObserveError, Observed, Source},
 };
 
@@ -125,5 +125,5 @@ fn is_calm(cluster: &EtcdCluster) -> bool {
         })
     };
     let current = Some(status.observed_generation) == cluster.metadata.generation;
-    current && is("Ready", "") && is("TLSReady", "InEffect")
+    current && is("Ready", "") && is("TLSReady", TlsReason::InEffect.as_str())
 }

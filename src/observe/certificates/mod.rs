@@ -13,6 +13,8 @@ mod keyring;
 mod offer;
 mod requests;
 mod secrets;
+#[cfg(test)]
+mod tests;
 
 pub(super) use access::Access;
 #[cfg(test)]
@@ -26,7 +28,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde_json::Value;
 
-use crate::certificates::{AuthoritySeen, CertificateSeen, Origin, Purpose};
+use crate::certificates::{AuthoritySeen, CertificateSeen, Origin, Purpose, TlsReason};
 
 /// Everything known of a cluster's certificates.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -108,8 +110,8 @@ pub struct RequestSeen {
 pub struct Problem {
     /// What it concerns.
     pub purpose: Purpose,
-    /// Reason, from a closed set.
-    pub reason: &'static str,
+    /// What is wrong, in one word.
+    pub reason: TlsReason,
     /// The Secret, its key, and what is wrong.
     pub message: String,
 }

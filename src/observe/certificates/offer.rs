@@ -8,7 +8,9 @@ use kube::ResourceExt;
 
 use crate::{
     api::EtcdCluster,
-    certificates::{Holder, Origin, Pair, Purpose, Requested, anchor, certificates, flaw, split},
+    certificates::{
+        Holder, Origin, Pair, Purpose, Requested, TlsReason, anchor, certificates, flaw, split,
+    },
     identity,
 };
 
@@ -58,7 +60,7 @@ pub(crate) fn offer(sought: &Sought<'_>) -> Result<Offer, Problem> {
     };
     let secret = secret_of(sought).ok_or_else(|| {
         sought.problem(
-            "SecretMissing",
+            TlsReason::SecretMissing,
             format!("tls.{} names no Secret", purpose.as_str()),
         )
     })?;
@@ -165,14 +167,15 @@ fn operators(sought: &Sought<'_>, authorities: &str) -> Result<(), Problem> {
     );
     match found {
         None => Ok(()),
-        Some((flaw, message)) => {
-            Err(sought.problem(flaw.as_str(), format!("Secret {secret}: {message}")))
-        }
+        Some((flaw, message)) => Err(sought.problem(
+            TlsReason::Flawed(flaw),
+            format!("Secret {secret}: {message}"),
+        )),
     }
 }
 
 impl Sought<'_> {
-    fn problem(&self, reason: &'static str, message: String) -> Problem {
+    fn problem(&self, reason: TlsReason, message: String) -> Problem {
         Problem {
             purpose: self.purpose,
             reason,
@@ -182,14 +185,20 @@ impl Sought<'_> {
 
     fn texts(&self, secret: &str, keys: &[&str]) -> Result<Texts, Problem> {
         let Some(texts) = (self.secret)(secret) else {
-            return Err(self.problem("SecretMissing", format!("there is no Secret {secret}")));
+            return Err(self.problem(
+                TlsReason::SecretMissing,
+                format!("there is no Secret {secret}"),
+            ));
         };
         let missing = keys
             .iter()
             .find(|key| texts.get(**key).is_none_or(String::is_empty));
         match missing {
             None => Ok(texts),
-            Some(key) => Err(self.problem("KeyMissing", format!("Secret {secret} lacks {key}"))),
+            Some(key) => Err(self.problem(
+                TlsReason::KeyMissing,
+                format!("Secret {secret} lacks {key}"),
+            )),
         }
     }
 
@@ -199,9 +208,10 @@ impl Sought<'_> {
         let [cert, key, authorities] = KEYS.map(|key| texts[key].clone());
         match flaw(&cert, &key, &authorities, holder, self.now) {
             None => Ok((Pair { cert, key }, authorities)),
-            Some((flaw, message)) => {
-                Err(self.problem(flaw.as_str(), format!("Secret {secret}: {message}")))
-            }
+            Some((flaw, message)) => Err(self.problem(
+                TlsReason::Flawed(flaw),
+                format!("Secret {secret}: {message}"),
+            )),
         }
     }
 }

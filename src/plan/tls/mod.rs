@@ -23,7 +23,7 @@ use jiff::Timestamp;
 
 use crate::{
     api::EtcdCluster,
-    certificates::{Origin, Purpose, Requested},
+    certificates::{Origin, Purpose, Requested, TlsReason},
     observe::{Observed, Problem, needs},
     render::{self, transport},
 };
@@ -50,8 +50,8 @@ pub(super) struct Decision {
 pub struct TlsVerdict {
     /// Its status.
     pub ready: bool,
-    /// Its reason, from a closed set.
-    pub reason: &'static str,
+    /// Its reason.
+    pub reason: TlsReason,
     /// Its message.
     pub message: String,
     /// Whether to look again soon.
@@ -62,7 +62,7 @@ impl Default for TlsVerdict {
     fn default() -> Self {
         TlsVerdict {
             ready: true,
-            reason: "Disabled",
+            reason: TlsReason::Disabled,
             message: "the spec asks for no TLS".to_owned(),
             busy: false,
         }
@@ -70,7 +70,7 @@ impl Default for TlsVerdict {
 }
 
 impl TlsVerdict {
-    fn not(reason: &'static str, message: impl Into<String>) -> TlsVerdict {
+    fn not(reason: TlsReason, message: impl Into<String>) -> TlsVerdict {
         TlsVerdict {
             ready: false,
             reason,
@@ -111,8 +111,8 @@ pub(super) fn decide(
     let verdict = match problem {
         Some(Problem {
             reason, message, ..
-        }) => TlsVerdict::not(reason, message),
-        None if !in_effect => TlsVerdict::not("Switching", around.switching()),
+        }) => TlsVerdict::not(*reason, message),
+        None if !in_effect => TlsVerdict::not(TlsReason::Switching, around.switching()),
         None => around.progress(step.as_ref()),
     };
     let waits = (!in_effect).then(|| match problem {
@@ -156,7 +156,7 @@ impl<'a> Around<'a> {
         let seen = &self.observed.certificates;
         let purpose = self.own().into_iter().find(|purpose| {
             let broken = |problem: &Problem| {
-                problem.purpose == *purpose && problem.reason == "AuthorityUnreadable"
+                problem.purpose == *purpose && problem.reason == TlsReason::AuthorityUnreadable
             };
             !seen.authorities.contains_key(purpose) && !seen.problems.iter().any(broken)
         })?;

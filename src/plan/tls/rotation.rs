@@ -8,7 +8,7 @@ use kube::ResourceExt;
 
 use crate::{
     api::{ANNOTATION_ROTATE_CA, Engine},
-    certificates::{AuthoritySeen, Phase, Purpose},
+    certificates::{AuthoritySeen, Phase, Purpose, TlsReason},
     render::transport,
 };
 
@@ -212,14 +212,14 @@ impl<'a> Around<'a> {
                 };
                 let phase = authority.phase.as_str();
                 return ready(
-                    "Rotating",
+                    TlsReason::Rotating,
                     format!("replaces the CA of {}, phase {phase}: {what}", of(purpose)),
                     true,
                 );
             }
             if self.due(authority).is_some() {
                 return ready(
-                    "Rotating",
+                    TlsReason::Rotating,
                     format!(
                         "the CA of {} is replaced while every member serves",
                         of(purpose)
@@ -229,8 +229,8 @@ impl<'a> Around<'a> {
             }
         }
         if let Some(why) = self.unready() {
-            return ready("Renewing", why, true);
+            return ready(TlsReason::Renewing, why, true);
         }
-        ready("InEffect", String::new(), step.is_some())
+        ready(TlsReason::InEffect, String::new(), step.is_some())
     }
 }

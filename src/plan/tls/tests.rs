@@ -282,7 +282,10 @@ fn peers_of_a_running_cluster_are_secured_in_two_rounds() {
     );
     assert_eq!(scene.step(), Step::None);
     let verdict = scene.decide().verdict;
-    assert!(verdict.ready && verdict.reason == "InEffect", "{verdict:?}");
+    assert!(
+        verdict.ready && verdict.reason == TlsReason::InEffect,
+        "{verdict:?}"
+    );
 }
 
 #[test]
@@ -365,7 +368,7 @@ fn another_source_makes_its_ca_known_before_anything_of_it_is_shown() {
     }
     scene.show(purpose);
     assert_eq!(scene.step(), Step::None, "nobody is seen to take it");
-    assert_eq!(scene.decide().verdict.reason, "Renewing");
+    assert_eq!(scene.decide().verdict.reason, TlsReason::Renewing);
     scene.accept(purpose, "users", true);
     for name in Scene::names() {
         let (member, keep, leaf) = grants(&scene);
@@ -395,12 +398,12 @@ fn what_is_wrong_with_a_users_secret_holds_up_nothing_else() {
     let mut scene = Scene::new(spec, json!(null));
     scene.observed.certificates.problems.push(Problem {
         purpose: Purpose::Peer,
-        reason: "KeyMissing",
+        reason: TlsReason::KeyMissing,
         message: "Secret mine lacks tls.key".to_owned(),
     });
     let decision = scene.decide();
     assert_eq!(decision.step, None);
-    assert_eq!(decision.verdict.reason, "KeyMissing");
+    assert_eq!(decision.verdict.reason, TlsReason::KeyMissing);
     assert!(decision.waits.unwrap().contains("mine lacks tls.key"));
     // Mended: it goes on at once.
     scene.observed.certificates.problems.clear();
@@ -479,7 +482,7 @@ fn s37_a_ca_is_replaced_in_phases_that_end_when_the_world_shows_it() {
         scene.authority(purpose).phase = Phase::Steady;
         scene.authority(purpose).other = None;
         assert_eq!(scene.step(), Step::None, "the request was answered");
-        assert_eq!(scene.decide().verdict.reason, "InEffect");
+        assert_eq!(scene.decide().verdict.reason, TlsReason::InEffect);
     }
 }
 
@@ -496,7 +499,7 @@ fn certificates_are_reissued_one_at_a_time() {
     fresh.fingerprint = "renewed".to_owned();
     (fresh.not_before, fresh.not_after) = (later, later + SignedDuration::from_hours(2000));
     assert_eq!(scene.step(), Step::None, "demo-0 does not show it yet");
-    assert_eq!(scene.decide().verdict.reason, "Renewing");
+    assert_eq!(scene.decide().verdict.reason, TlsReason::Renewing);
     scene.show(purpose);
     assert_eq!(scene.certifies(), Some("demo-1".to_owned()));
 }
