@@ -7,8 +7,9 @@
 
 use etcd_proto::etcdserverpb::{
     AlarmRequest, AlarmType, CompactionRequest, DefragmentRequest, MemberAddRequest,
-    MemberPromoteRequest, MemberRemoveRequest, MoveLeaderRequest, alarm_request::AlarmAction,
-    cluster_client::ClusterClient, kv_client::KvClient, maintenance_client::MaintenanceClient,
+    MemberPromoteRequest, MemberRemoveRequest, MemberUpdateRequest, MoveLeaderRequest,
+    alarm_request::AlarmAction, cluster_client::ClusterClient, kv_client::KvClient,
+    maintenance_client::MaintenanceClient,
 };
 use kube::{
     Api, Client, Resource, ResourceExt,
@@ -17,8 +18,12 @@ use kube::{
 use serde_json::json;
 use tonic::{Code, transport::Channel};
 
+mod certificates;
+pub(crate) mod certify;
+
 use crate::{
     api::{EtcdCluster, EtcdClusterStatus, LABEL_CLUSTER, MANAGED_BY},
+    certificates::IssueError,
     observe::{Observed, Probe, ProbeError},
     plan::{Call, EtcdCall, Kind, Manifest, Member, Reply, Roster},
 };
@@ -50,6 +55,9 @@ pub enum ApplyError {
         /// How it failed.
         source: ProbeError,
     },
+    /// A certificate could not be made.
+    #[error("{0}: {1}")]
+    Certificate(String, #[source] IssueError),
     /// The step cannot be done yet; the world has to catch up.
     #[error("{0}")]
     NotYet(String),
@@ -86,7 +94,9 @@ impl ApplyError {
                 matches!(&**source, kube::Error::Api(status)
                     if status.is_conflict() || names_uid(status))
             }
-            ApplyError::NameTaken(_) | ApplyError::Etcd { .. } => false,
+            ApplyError::NameTaken(_) | ApplyError::Etcd { .. } | ApplyError::Certificate(..) => {
+                false
+            }
         }
     }
 }
@@ -145,6 +155,7 @@ impl Applier {
                 self.delete(cluster, *kind, name, uid, resource_version.as_deref())
                     .await?;
             }
+            Call::Certificates(call) => self.certify(cluster, observed, call).await?,
             Call::Etcd(call) => return self.ask(cluster, observed, call).await,
         }
         Ok(Reply::Done)
@@ -223,6 +234,17 @@ impl Applier {
                 match etcd.member_remove(request).await {
                     Ok(_) => Ok(Reply::Done),
                     Err(status) if status.code() == Code::NotFound => Ok(Reply::Done),
+                    Err(status) => Err(refused(what(), status)),
+                }
+            }
+            EtcdCall::UpdatePeers { id, peer_url, .. } => {
+                let request = MemberUpdateRequest {
+                    id: *id,
+                    peer_ur_ls: vec![peer_url.clone()],
+                };
+                let mut etcd = ClusterClient::new(self.any_voter(&roster).await?);
+                match etcd.member_update(request).await {
+                    Ok(_) => Ok(Reply::Done),
                     Err(status) => Err(refused(what(), status)),
                 }
             }

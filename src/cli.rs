@@ -1,6 +1,6 @@
 //! The command line: `etcd-operator run | admit | install | crd | rbac`.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
@@ -77,6 +77,9 @@ struct Run {
     /// changed, in their maintenance windows.
     #[arg(long, env = "VOLUNTARY_UPDATES", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
     voluntary_updates: u16,
+    /// Seconds between two looks at the Secrets that others renew, while all is well.
+    #[arg(long, env = "SECRETS_INTERVAL", default_value_t = 60, value_parser = clap::value_parser!(u16).range(1..))]
+    secrets_interval: u16,
 }
 
 #[derive(Debug, clap::Args)]
@@ -147,6 +150,7 @@ impl Run {
             identity: self.pod_name,
             concurrency: self.concurrency,
             voluntary_updates: self.voluntary_updates,
+            secrets_interval: Duration::from_secs(self.secrets_interval.into()),
         };
         Ok(controller::run(config, options).await?)
     }

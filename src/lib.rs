@@ -24,6 +24,7 @@ pub mod admit;
 pub mod api;
 pub mod apply;
 mod causes;
+pub mod certificates;
 pub mod cli;
 pub mod controller;
 pub mod identity;

@@ -14,7 +14,12 @@ ip route add default via "$IP"
 echo 1 > /proc/sys/net/ipv4/ip_forward
 echo 1 > /proc/sys/net/ipv4/conf/all/route_localnet
 mount -t tmpfs tmpfs /run
-mkdir -p /run/containerd "$D"/{containerd,kubelet,cni,probe/{lower,upper,work,merged}}
+mkdir -p /run/containerd "$D"/{containerd,kubelet,cni,log/{pods,containers},probe/{lower,upper,work,merged}}
+# A kubelet clears away the logs of pods it does not know: those of the other nodes.
+for logs in pods containers; do
+  mkdir -p /var/log/$logs
+  mount --bind "$D/log/$logs" /var/log/$logs
+done
 
 # Inside a container whose own root is an overlay, overlays cannot be stacked: layers are copied then.
 SNAPSHOTTER=native

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     EtcdClusterStatus, ImageSpec, MaintenanceSpec, OptionsSpec, PodTemplate, RecoverySpec,
-    ServiceSpec, StorageSpec,
+    ServiceSpec, StorageSpec, TlsSpec,
 };
 
 /// A cluster of etcd, kept as its spec says.
@@ -65,6 +65,9 @@ pub struct EtcdClusterSpec {
     /// Where members keep their data; a claim of 8Gi each if left out.
     #[serde(default)]
     pub storage: StorageSpec,
+    /// TLS of clients and of members among themselves.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<TlsSpec>,
     /// Options of etcd.
     #[serde(default)]
     pub options: OptionsSpec,

@@ -5,6 +5,8 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::TlsStatus;
+
 /// State of a cluster. Some of it is memory, not a mirror: `clusterID`,
 /// `nextSerial`, `bootstrap` and the members' tickets are recorded before the act
 /// they speak of, and never taken back.
@@ -66,6 +68,9 @@ pub struct EtcdClusterStatus {
     #[schemars(length(max = 64))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub members: Vec<MemberStatus>,
+    /// TLS in effect. Absent: all is plain, or nothing was decided yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<TlsStatus>,
     /// What is done next, and what is not being done.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub plan: Option<PlanStatus>,
@@ -100,6 +105,7 @@ impl Default for EtcdClusterStatus {
             next_serial: 0,
             bootstrap: None,
             members: Vec::new(),
+            tls: None,
             plan: None,
             conditions: Vec::new(),
         }
@@ -159,6 +165,9 @@ pub struct Bootstrap {
     /// Names of the members on the list.
     #[schemars(length(max = 7))]
     pub members: Vec<String>,
+    /// Whether the list names https URLs.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub secure: bool,
 }
 
 /// What is known of a member.
@@ -380,11 +389,13 @@ pub enum ConditionType {
     MaintenanceWindow,
     /// `spec.paused` is set.
     Paused,
+    /// TLS is in effect as the spec says, and its certificates are in order.
+    TLSReady,
 }
 
 impl ConditionType {
     /// Every type, in the order they are listed in status.
-    pub const ALL: [ConditionType; 11] = [
+    pub const ALL: [ConditionType; 12] = [
         ConditionType::Ready,
         ConditionType::Reconciling,
         ConditionType::Stalled,
@@ -396,6 +407,7 @@ impl ConditionType {
         ConditionType::Resizing,
         ConditionType::MaintenanceWindow,
         ConditionType::Paused,
+        ConditionType::TLSReady,
     ];
 
     /// The condition's `type`.
@@ -412,6 +424,7 @@ impl ConditionType {
             ConditionType::Resizing => "Resizing",
             ConditionType::MaintenanceWindow => "MaintenanceWindow",
             ConditionType::Paused => "Paused",
+            ConditionType::TLSReady => "TLSReady",
         }
     }
 }

@@ -2,7 +2,10 @@
 //! members say. Everything after this folder works on [`Observed`] alone.
 
 mod cache;
+mod certificates;
 mod damage;
+mod dial;
+mod listeners;
 mod members;
 mod objects;
 mod probe;
@@ -10,18 +13,27 @@ mod trim;
 
 pub use cache::{Cache, Filler, cache};
 #[cfg(test)]
+pub(crate) use certificates::facts_of;
+pub use certificates::{CertificatesSeen, ClientsSeen, LeafSeen, OfferSeen, Problem, RequestSeen};
+pub(crate) use certificates::{
+    Offer, Sought, Texts, clients_offer, leaf, needs, offer, origins, previous, read_authority,
+    texts,
+};
+pub use dial::{Greeting, Identity};
+#[cfg(test)]
 pub(crate) use objects::assemble;
 pub(crate) use objects::managed;
 pub use objects::{Caches, ObserveError, Source};
 pub use probe::{Probe, ProbeError};
 pub use trim::Trim;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
+use certificates::Keyring;
 use jiff::Timestamp;
 use k8s_openapi::api::{core::v1::Service, policy::v1::PodDisruptionBudget};
 
-use crate::{admission::Report, api::EtcdCluster};
+use crate::{admission::Report, api::EtcdCluster, certificates::Purpose};
 
 /// Everything known of one cluster at one time.
 #[derive(Clone, Debug, Default)]
@@ -41,6 +53,8 @@ pub struct Observed {
     pub foreign: Vec<String>,
     /// etcd's member list by a linearizable read; `None` without a quorum.
     pub membership: Option<Membership>,
+    /// Certificates, as far as they concern this cluster.
+    pub certificates: CertificatesSeen,
 }
 
 /// What there is of one member in Kubernetes.
@@ -103,6 +117,46 @@ pub struct PodSeen {
     pub report: Option<Report>,
     /// What etcd says, while it runs.
     pub etcd: Option<EtcdSeen>,
+    /// What it listens with, as its template says.
+    pub schemes: Schemes,
+    /// Fingerprints of the certificates its listeners show.
+    pub served: BTreeMap<Purpose, String>,
+    /// Whether its listeners take a certificate of the CA with that fingerprint.
+    pub accepts: BTreeMap<(Purpose, String), bool>,
+}
+
+/// Schemes of a pod's listeners.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Schemes {
+    /// Whether clients may speak TLS.
+    pub client_tls: bool,
+    /// Whether clients may speak in plain.
+    pub client_plain: bool,
+    /// Whether members speak TLS to it; else in plain.
+    pub peer_tls: bool,
+}
+
+impl Default for Schemes {
+    fn default() -> Self {
+        Schemes {
+            client_tls: false,
+            client_plain: true,
+            peer_tls: false,
+        }
+    }
+}
+
+impl Schemes {
+    /// Reads the annotation of a pod's template.
+    pub fn parse(text: &str) -> Schemes {
+        let is = |part: &str| text.split(',').any(|found| found == part);
+        let both = is("client=both");
+        Schemes {
+            client_tls: both || is("client=https"),
+            client_plain: both || !is("client=https"),
+            peer_tls: is("peer=https"),
+        }
+    }
 }
 
 /// A claim of ours.
@@ -125,6 +179,8 @@ pub struct ClaimSeen {
     pub resizing: Option<String>,
     /// Whether the cluster owns it, so that it goes when the cluster goes.
     pub owned: bool,
+    /// Whether its member's log names peers by https URLs.
+    pub secure_peers: bool,
     /// Whether it is being deleted.
     pub deleting: bool,
 }
@@ -201,12 +257,18 @@ pub struct EtcdMember {
 pub struct Observer {
     caches: Caches,
     probe: Probe,
+    keyring: Keyring,
 }
 
 impl Observer {
-    /// An observer over these caches.
-    pub fn new(caches: Caches, probe: Probe) -> Self {
-        Observer { caches, probe }
+    /// An observer over these caches, which looks that often at Secrets that others
+    /// renew.
+    pub fn new(caches: Caches, probe: Probe, secrets_interval: Duration) -> Self {
+        Observer {
+            caches,
+            probe,
+            keyring: Keyring::new(secrets_interval),
+        }
     }
 
     /// Looks at everything that belongs to `cluster`. [`Source::Live`] asks the API
@@ -217,8 +279,21 @@ impl Observer {
         source: Source,
     ) -> Result<Observed, ObserveError> {
         let mut observed = self.caches.read(cluster, source).await?;
+        let (seen, access) = self
+            .keyring
+            .read(&self.caches.client, cluster, &observed, source)
+            .await?;
+        observed.certificates = seen;
+        listeners::greet(&self.probe, cluster, &mut observed, &access).await;
+        listeners::introduce(&self.probe, cluster, &observed, &access);
         members::ask(&self.probe, &mut observed, source).await;
+        listeners::note(&self.probe, &mut observed);
         Ok(observed)
+    }
+
+    /// Forgets a cluster that is gone, and the keys to it.
+    pub fn forget(&self, namespace: &str, name: &str) {
+        self.keyring.forget(namespace, name);
     }
 
     /// The way to the members.

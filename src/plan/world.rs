@@ -9,7 +9,9 @@ mod blows;
 mod etcd;
 mod faults;
 mod invariants;
+mod issuers;
 mod kubelet;
+mod secrets;
 mod stores;
 mod view;
 
@@ -71,6 +73,7 @@ pub(super) struct World {
     /// By the UID of their claim.
     volumes: BTreeMap<String, Volume>,
     etcd: Etcd,
+    secrets: secrets::Secrets,
     /// Members of which status knows nothing any more.
     buried: BTreeSet<String>,
 }
@@ -122,6 +125,7 @@ impl World {
             bad_pods: BTreeSet::new(),
             volumes: BTreeMap::new(),
             etcd: Etcd::default(),
+            secrets: secrets::Secrets::default(),
             buried: BTreeSet::new(),
         }
     }
@@ -149,6 +153,8 @@ impl World {
         self.run_storage();
         self.run_scheduler();
         self.run_kubelets();
+        self.issue();
+        self.mount();
         self.run_etcd();
         self.remember();
     }

@@ -1,19 +1,24 @@
 //! Manifests from the spec: pure, and whole objects every time, as server-side
 //! apply wants them.
 
+mod certificate;
 mod claim;
 mod drift;
 mod pod;
 mod quota;
+pub mod secret;
 mod shared;
 mod sidecar;
 mod stateful_set;
+pub(crate) mod transport;
 
+pub(crate) use certificate::{GROUP as CERT_MANAGER, cert_manager, certificate};
 pub use claim::claim;
 pub use drift::first_difference;
 pub use quota::quota;
 pub use shared::Shared;
 pub use stateful_set::{pod_spec_digest, stateful_set, template_digest};
+pub(crate) use transport::DIRECTORY as CERTIFICATES;
 
 use std::collections::BTreeMap;
 
@@ -101,7 +106,7 @@ pub fn owner(cluster: &EtcdCluster) -> Option<OwnerReference> {
 }
 
 /// Sixteen hex digits that change when `value` does.
-fn digest(value: &impl serde::Serialize) -> String {
+pub(crate) fn digest(value: &impl serde::Serialize) -> String {
     let bytes = serde_json::to_vec(value).expect("manifests have string keys");
     let hash: [u8; 32] = Sha256::digest(bytes).into();
     hash[..8].iter().map(|byte| format!("{byte:02x}")).collect()

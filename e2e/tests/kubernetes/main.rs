@@ -24,6 +24,7 @@ mod scale;
 mod secrets;
 mod steady;
 mod stock;
+mod tls;
 mod traffic;
 mod upgrade;
 mod world;

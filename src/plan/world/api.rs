@@ -297,6 +297,7 @@ impl ApiServer {
             Kind::StatefulSet => self.sets.apply(ids, manifest),
             Kind::Pod => self.pods.apply(ids, manifest),
             Kind::Claim => self.claims.apply(ids, manifest),
+            Kind::Secret | Kind::Certificate => panic!("{} is not on these shelves", manifest.kind),
         }
     }
 
@@ -308,6 +309,7 @@ impl ApiServer {
             Kind::StatefulSet => self.sets.patch(ids, name, patch),
             Kind::Pod => self.pods.patch(ids, name, patch),
             Kind::Claim => self.claims.patch(ids, name, patch),
+            Kind::Secret | Kind::Certificate => panic!("the operator never patches a {kind}"),
         }
     }
 
@@ -326,7 +328,7 @@ impl ApiServer {
             Kind::StatefulSet => self.sets.check(name, uid, version),
             Kind::Pod => self.pods.check(name, uid, version),
             Kind::Claim => self.claims.check(name, uid, version),
-            Kind::Service | Kind::DisruptionBudget => {
+            Kind::Service | Kind::DisruptionBudget | Kind::Secret | Kind::Certificate => {
                 panic!("the operator never deletes a {kind}")
             }
         };
