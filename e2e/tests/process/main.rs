@@ -14,6 +14,7 @@ mod etcdctl_cluster;
 mod etcdutl;
 mod flags;
 mod frames;
+mod huge_ranges;
 mod interop;
 mod listeners;
 mod membership;
