@@ -17,6 +17,7 @@ mod frames;
 mod huge_ranges;
 mod interop;
 mod listeners;
+mod lost_page;
 mod membership;
 mod memory;
 mod partition;
