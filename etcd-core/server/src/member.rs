@@ -15,7 +15,7 @@ use crate::driver::{
 };
 use crate::grpc::{
     ClusterService, Guard, KvServer, KvService, LeaderForward, LeaseService, MaintenanceService,
-    WatchServer, WatchService,
+    PiecesService, WatchServer, WatchService,
 };
 use crate::members_http::{
     JoinError, MembersClient, MembersState, ToLeader, match_members, router,
@@ -208,7 +208,7 @@ impl Member {
             MaintenanceService::new(node(), guard),
         );
         let (_reporter, health) = tonic_health::server::health_reporter();
-        Routes::new(kv.max_decoding_message_size(receive_max))
+        Routes::new(PiecesService(kv.max_decoding_message_size(receive_max)))
             .add_service(watch.max_decoding_message_size(receive_max))
             .add_service(lease.max_decoding_message_size(receive_max))
             .add_service(cluster.max_decoding_message_size(receive_max))
