@@ -23,6 +23,7 @@ pub mod admission;
 pub mod admit;
 pub mod api;
 pub mod apply;
+pub mod backup;
 mod causes;
 pub mod cli;
 pub mod controller;

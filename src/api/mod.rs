@@ -3,6 +3,7 @@
 #![allow(unreachable_pub)] // KubeSchema repeats each type in a private scope
 
 mod cluster;
+mod destination;
 mod image;
 mod labels;
 mod maintenance;
@@ -16,6 +17,11 @@ mod status;
 mod storage;
 
 pub use cluster::{EtcdCluster, EtcdClusterSpec};
+pub use destination::{
+    ClaimDestination, Compression, Destination, EncryptionSpec, EndpointNetwork, ObjectLock,
+    ObjectLockMode, S3Destination, SecretRef, ServerSideEncryption, ServerSideEncryptionType,
+    Verification,
+};
 pub use image::{ImageSpec, PullPolicy, PullSecret};
 pub use labels::*;
 pub use maintenance::{MaintenanceSpec, MaintenanceWindow};
