@@ -34,7 +34,7 @@ impl TicketPaper {
     /// The flags this ticket adds to etcd's command line.
     pub fn flags(&self) -> Vec<String> {
         let state = match self.kind {
-            TicketKind::Bootstrap => "new",
+            TicketKind::Bootstrap | TicketKind::Restore | TicketKind::Revive => "new",
             TicketKind::Join => "existing",
         };
         vec![

@@ -107,7 +107,9 @@ impl Cli {
             }
             Command::Install { dir } => Ok(admit::install(&dir)?),
             Command::Crd => {
-                print!("{}", crd_yaml()?);
+                let documents: Vec<String> =
+                    crd_yaml()?.into_iter().map(|(_, text)| text).collect();
+                print!("{}", documents.join("---\n"));
                 Ok(())
             }
             Command::Rbac => {
@@ -118,11 +120,16 @@ impl Cli {
     }
 }
 
-/// The CustomResourceDefinitions as YAML, as `crds/` holds them.
-pub fn crd_yaml() -> anyhow::Result<String> {
-    // By way of JSON: what the API server will read, and nothing else.
-    let crd = serde_json::to_value(api::cluster_crd())?;
-    serde_saphyr::to_string(&crd).context("the CustomResourceDefinition as YAML")
+/// The CustomResourceDefinitions as YAML, one document each, as `crds/` holds them: with
+/// the name of the file.
+pub fn crd_yaml() -> anyhow::Result<Vec<(&'static str, String)>> {
+    let yaml = |(file, crd)| {
+        // By way of JSON: what the API server will read, and nothing else.
+        let crd = serde_json::to_value(crd)?;
+        let text = serde_saphyr::to_string(&crd).context("a CustomResourceDefinition as YAML")?;
+        Ok((file, text))
+    };
+    api::crds().into_iter().map(yaml).collect()
 }
 
 impl Run {

@@ -1,5 +1,6 @@
 //! What to tell: pure, from what was observed and planned and how the step went.
 
+mod backed_up;
 mod conditions;
 mod members;
 mod news;
@@ -114,6 +115,7 @@ pub fn status(
         outcome,
         windows: windows(cluster.spec.maintenance.as_ref(), now),
         asleep,
+        backed_up: backed_up::judge(cluster, observed, now),
     };
     status.phase = Some(facts.phase());
     status.conditions = ConditionType::ALL

@@ -37,3 +37,16 @@ pub const ANNOTATION_CLUSTER_ID: &str = "etcd-core.io/cluster-id";
 pub const ANNOTATION_MEMBER_ID: &str = "etcd-core.io/member-id";
 /// On a claim: why its member left. A retired claim is never mounted again.
 pub const ANNOTATION_RETIRED: &str = "etcd-core.io/retired";
+/// On the Jobs and Deployments of runs, and on their pods: what the run does.
+pub const LABEL_RUN: &str = "etcd-core.io/run";
+/// On the same: which object it is a run of, `backup.<name>`, `schedule.<name>` or
+/// `restore.<name>`.
+pub const LABEL_RUN_OF: &str = "etcd-core.io/run-of";
+/// On an `EtcdBackup`: the `EtcdBackupSchedule` that made it.
+pub const LABEL_SCHEDULE: &str = "etcd-core.io/schedule";
+/// On an `EtcdBackup` that a schedule made: the time it was made for.
+pub const ANNOTATION_SCHEDULED_AT: &str = "etcd-core.io/scheduled-at";
+/// On an `EtcdBackup`: changing it verifies what is stored once more.
+pub const ANNOTATION_VERIFY: &str = "etcd-core.io/verify";
+/// On an `EtcdBackup` whose `deletionPolicy` is Delete: what is stored goes first.
+pub const FINALIZER_ARTIFACT: &str = "etcd-core.io/artifact";

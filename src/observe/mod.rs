@@ -11,17 +11,20 @@ mod trim;
 pub use cache::{Cache, Filler, cache};
 #[cfg(test)]
 pub(crate) use objects::assemble;
-pub(crate) use objects::managed;
 pub use objects::{Caches, ObserveError, Source};
+pub(crate) use objects::{managed, trouble};
 pub use probe::{Probe, ProbeError};
 pub use trim::Trim;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use jiff::Timestamp;
 use k8s_openapi::api::{core::v1::Service, policy::v1::PodDisruptionBudget};
 
-use crate::{admission::Report, api::EtcdCluster};
+use crate::{
+    admission::Report,
+    api::{EtcdBackup, EtcdBackupSchedule, EtcdCluster, EtcdRestore},
+};
 
 /// Everything known of one cluster at one time.
 #[derive(Clone, Debug, Default)]
@@ -41,6 +44,14 @@ pub struct Observed {
     pub foreign: Vec<String>,
     /// etcd's member list by a linearizable read; `None` without a quorum.
     pub membership: Option<Membership>,
+    /// Its backups.
+    pub backups: Vec<Arc<EtcdBackup>>,
+    /// Its schedules of backups.
+    pub schedules: Vec<Arc<EtcdBackupSchedule>>,
+    /// Its restores.
+    pub restores: Vec<Arc<EtcdRestore>>,
+    /// The backup it is to begin with, if it names one and it is there.
+    pub begins_with: Option<Arc<EtcdBackup>>,
 }
 
 /// What there is of one member in Kubernetes.

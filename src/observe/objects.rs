@@ -349,7 +349,7 @@ fn pod_seen(pod: &Pod) -> PodSeen {
 }
 
 /// Why a pod does not run, as Kubernetes tells it.
-fn trouble(pod: &Pod) -> Option<String> {
+pub(crate) fn trouble(pod: &Pod) -> Option<String> {
     let status = pod.status.as_ref()?;
     let say = |reason: &str, message: Option<&String>| match message {
         Some(message) if !message.is_empty() => format!("{reason}: {message}"),

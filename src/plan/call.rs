@@ -9,7 +9,8 @@ use serde_json::Value;
 
 use crate::{
     api::{
-        Bootstrap, Departure, EtcdClusterStatus, HistoryMark, MemberRole, RefusedResize, Ticket,
+        Bootstrap, Departure, EtcdBackup, EtcdClusterStatus, HistoryMark, MemberRole,
+        RefusedResize, Ticket,
     },
     identity,
 };
@@ -75,6 +76,12 @@ pub enum Kind {
     Pod,
     /// A member's claim.
     Claim,
+    /// The Job of a run.
+    Job,
+    /// The Deployment of increments.
+    Deployment,
+    /// An EtcdBackup.
+    Backup,
 }
 
 /// A call of a member's gRPC services.
@@ -327,7 +334,8 @@ impl Kind {
     /// Its API.
     pub fn resource(self) -> ApiResource {
         use k8s_openapi::api::{
-            apps::v1::StatefulSet,
+            apps::v1::{Deployment, StatefulSet},
+            batch::v1::Job,
             core::v1::{PersistentVolumeClaim, Pod, Service},
             policy::v1::PodDisruptionBudget,
         };
@@ -337,6 +345,9 @@ impl Kind {
             Kind::StatefulSet => ApiResource::erase::<StatefulSet>(&()),
             Kind::Pod => ApiResource::erase::<Pod>(&()),
             Kind::Claim => ApiResource::erase::<PersistentVolumeClaim>(&()),
+            Kind::Job => ApiResource::erase::<Job>(&()),
+            Kind::Deployment => ApiResource::erase::<Deployment>(&()),
+            Kind::Backup => ApiResource::erase::<EtcdBackup>(&()),
         }
     }
 }
@@ -349,6 +360,9 @@ impl std::fmt::Display for Kind {
             Kind::StatefulSet => "StatefulSet",
             Kind::Pod => "Pod",
             Kind::Claim => "PersistentVolumeClaim",
+            Kind::Job => "Job",
+            Kind::Deployment => "Deployment",
+            Kind::Backup => "EtcdBackup",
         })
     }
 }

@@ -186,6 +186,8 @@ fn policy(cluster: &EtcdCluster, member: &Member<'_>) -> RetentionPolicy {
         _ if !written && !member.has_ticket() => RetentionPolicy::Delete, // blank: nothing to keep
         Some(Departure::Scaled) => storage.when_scaled,
         Some(Departure::Replaced | Departure::RolledBack) => storage.when_replaced,
+        // What was replaced by a restore is kept until someone deletes it.
+        Some(Departure::Restored) => RetentionPolicy::Retain,
         // Removed by someone else: deleted only if that is what is always asked for.
         None if storage.when_scaled == storage.when_replaced => storage.when_scaled,
         None => RetentionPolicy::Retain,

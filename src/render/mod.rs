@@ -5,6 +5,7 @@ mod claim;
 mod drift;
 mod pod;
 mod quota;
+mod run;
 mod shared;
 mod sidecar;
 mod stateful_set;
@@ -12,6 +13,7 @@ mod stateful_set;
 pub use claim::claim;
 pub use drift::first_difference;
 pub use quota::quota;
+pub(crate) use run::{CONTAINER, Given, Run, Work, run_of};
 pub use shared::Shared;
 pub use stateful_set::{pod_spec_digest, stateful_set, template_digest};
 
@@ -101,7 +103,7 @@ pub fn owner(cluster: &EtcdCluster) -> Option<OwnerReference> {
 }
 
 /// Sixteen hex digits that change when `value` does.
-fn digest(value: &impl serde::Serialize) -> String {
+pub(crate) fn digest(value: &impl serde::Serialize) -> String {
     let bytes = serde_json::to_vec(value).expect("manifests have string keys");
     let hash: [u8; 32] = Sha256::digest(bytes).into();
     hash[..8].iter().map(|byte| format!("{byte:02x}")).collect()

@@ -28,14 +28,14 @@ use crate::{
 use super::{Settings, image, labels, quota, restarted, selector, sidecar};
 
 /// User and group members run as: nobody in particular, and never root.
-const USER: i64 = 65_532;
+pub(super) const USER: i64 = 65_532;
 /// Where the volume is mounted; the data directory is a folder in it, for volumes
 /// that come with a `lost+found`.
 const VOLUME: &str = "/var/lib/etcd";
 /// etcd's data directory.
 const DATA_DIR: &str = "/var/lib/etcd/data";
 /// Where the operator's image, and by convention etcd's, keeps its programs.
-const OPERATOR: &str = "/usr/local/bin/etcd-operator";
+pub(super) const OPERATOR: &str = "/usr/local/bin/etcd-operator";
 
 /// The pod template of `member`.
 pub(super) fn template(

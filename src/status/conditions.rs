@@ -56,6 +56,7 @@ pub(super) struct Facts<'a> {
     pub(super) outcome: &'a Outcome,
     pub(super) windows: Windows,
     pub(super) asleep: bool,
+    pub(super) backed_up: (bool, &'static str, String),
 }
 
 impl Facts<'_> {
@@ -145,6 +146,7 @@ impl Facts<'_> {
                 ),
                 _ => no(QuorumLostReason::NotLost.as_str()),
             },
+            ConditionType::BackedUp => self.backed_up.clone(),
             ConditionType::UpdatePending => self.judge_update_pending(),
             ConditionType::SpaceLow => self.judge_space(),
             ConditionType::Resizing => match volumes(self.cluster, self.roster) {

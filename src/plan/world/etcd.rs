@@ -71,7 +71,9 @@ impl Etcd {
             TicketKind::Join => &mut self.members,
             // A late one of the list finds the cluster formed; a first one forms it.
             TicketKind::Bootstrap if self.formed.contains(&cluster) => &mut self.members,
-            TicketKind::Bootstrap => self.lists.entry(cluster).or_insert_with(|| list_of(paper)),
+            TicketKind::Bootstrap | TicketKind::Restore | TicketKind::Revive => {
+                self.lists.entry(cluster).or_insert_with(|| list_of(paper))
+            }
         };
         // One that was removed between ticket and start exits by itself.
         if let Some(line) = list.get_mut(&member) {

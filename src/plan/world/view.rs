@@ -75,6 +75,7 @@ impl World {
             claims: self.past[claims].claims.clone(),
             services: self.past[services].services.clone(),
             budgets: self.past[budgets].budgets.clone(),
+            ..Snapshot::default()
         }
     }
 
