@@ -200,12 +200,9 @@ pub async fn admit(admission: Admission) -> Result<(), AdmitError> {
 /// a version is of a pod that is not fit for a ticket.
 fn examine(admission: &Admission, program: &str) -> Option<Report> {
     let report = |found, version, message| Report {
-        pod_uid: admission.pod_uid.clone(),
-        found,
         version,
-        engine: None,
-        data: None,
         message,
+        ..Report::new(&admission.pod_uid, found)
     };
     let found = match decide(&admission.data_dir, &admission.state_dir) {
         Ok(Decision::Start) => {

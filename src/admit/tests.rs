@@ -8,6 +8,7 @@ fn paper(pod_uid: &str) -> TicketPaper {
         member_id: "8e9e05c52164694d".to_owned(),
         cluster_id: "cdf818194e3a8c32".to_owned(),
         token: "t-1".to_owned(),
+        bump_revision: 0,
         initial_cluster: vec!["a-0=http://a".to_owned(), "a-1=http://b".to_owned()],
     }
 }

@@ -37,6 +37,9 @@ pub const ANNOTATION_CLUSTER_ID: &str = "etcd-core.io/cluster-id";
 pub const ANNOTATION_MEMBER_ID: &str = "etcd-core.io/member-id";
 /// On a claim: why its member left. A retired claim is never mounted again.
 pub const ANNOTATION_RETIRED: &str = "etcd-core.io/retired";
+/// On a StatefulSet and its pods while a restore is under way: what the pod is there
+/// for, `held:<restore>` or `restored:<token>`.
+pub const ANNOTATION_START: &str = "etcd-core.io/start";
 /// On the Jobs and Deployments of runs, and on their pods: what the run does.
 pub const LABEL_RUN: &str = "etcd-core.io/run";
 /// On the same: which object it is a run of, `backup.<name>`, `schedule.<name>` or

@@ -45,6 +45,9 @@ pub struct ClusterRestore {
     pub kind: RestoreKind,
     /// How far it is.
     pub stage: RestoreStage,
+    /// Counts the members that were chosen to found the new cluster.
+    #[serde(default)]
+    pub attempt: i32,
     /// The cluster ID that is given up, in hex; none, if the cluster begins with it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replaces: Option<String>,

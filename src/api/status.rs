@@ -216,6 +216,9 @@ pub struct MemberStatus {
     /// When the operator last defragmented it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub defragmented_at: Option<Time>,
+    /// Node its pod was last on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node: Option<String>,
     /// The ticket it was admitted with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ticket: Option<Ticket>,

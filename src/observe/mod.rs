@@ -16,7 +16,10 @@ pub(crate) use objects::{managed, trouble};
 pub use probe::{Probe, ProbeError};
 pub use trim::Trim;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use jiff::Timestamp;
 use k8s_openapi::api::{core::v1::Service, policy::v1::PodDisruptionBudget};
@@ -50,6 +53,9 @@ pub struct Observed {
     pub schedules: Vec<Arc<EtcdBackupSchedule>>,
     /// Its restores.
     pub restores: Vec<Arc<EtcdRestore>>,
+    /// Nodes that members were on and that bear the taint out-of-service: they are off,
+    /// for ever. Only looked for while no quorum answers.
+    pub out_of_service: BTreeSet<String>,
     /// The backup it is to begin with, if it names one and it is there.
     pub begins_with: Option<Arc<EtcdBackup>>,
 }
@@ -78,6 +84,8 @@ pub struct StatefulSetSeen {
     pub pod_spec: String,
     /// Whether its template bears the label of a voter.
     pub voter: bool,
+    /// What its pods are there for in a restore.
+    pub start: Option<String>,
     /// Whether it is being deleted.
     pub deleting: bool,
 }
@@ -91,6 +99,10 @@ pub struct PodSeen {
     pub resource_version: String,
     /// Its IP address, once it has one.
     pub ip: Option<String>,
+    /// Node it is on, once it has one.
+    pub node: Option<String>,
+    /// What it is there for in a restore.
+    pub start: Option<String>,
     /// When it was made.
     pub created: Option<Timestamp>,
     /// Digest of the template it was made from.

@@ -17,8 +17,8 @@ use serde::de::DeserializeOwned;
 use crate::{
     api::{
         ANNOTATION_CLUSTER_ID, ANNOTATION_MEMBER_ID, ANNOTATION_RETIRED, ANNOTATION_SPEC,
-        ANNOTATION_TEMPLATE, ANNOTATION_TICKET, EtcdCluster, LABEL_CLUSTER, LABEL_MANAGED_BY,
-        LABEL_MEMBER, LABEL_ROLE, MANAGED_BY, ROLE_VOTER,
+        ANNOTATION_START, ANNOTATION_TEMPLATE, ANNOTATION_TICKET, EtcdCluster, LABEL_CLUSTER,
+        LABEL_MANAGED_BY, LABEL_MEMBER, LABEL_ROLE, MANAGED_BY, ROLE_VOTER,
     },
     identity,
 };
@@ -205,6 +205,7 @@ pub(crate) fn assemble(
                 .and_then(|meta| label(meta, LABEL_ROLE))
                 .map(String::as_str)
                 == Some(ROLE_VOTER),
+            start: annotation(meta, ANNOTATION_START).cloned(),
             deleting: meta.deletion_timestamp.is_some(),
         });
     }
@@ -332,6 +333,8 @@ fn pod_seen(pod: &Pod) -> PodSeen {
         uid: meta.uid.clone().unwrap_or_default(),
         resource_version: meta.resource_version.clone().unwrap_or_default(),
         ip: status.and_then(|status| status.pod_ip.clone()),
+        node: pod.spec.as_ref().and_then(|spec| spec.node_name.clone()),
+        start: annotation(meta, ANNOTATION_START).cloned(),
         created: meta.creation_timestamp.as_ref().map(|time| time.0),
         template: annotation(meta, ANNOTATION_TEMPLATE)
             .cloned()
@@ -423,7 +426,14 @@ mod tests {
             default_image: "etcd:1".to_owned(),
             operator_image: "operator:1".to_owned(),
         };
-        let mut set = crate::render::stateful_set(&cluster, "demo-0", &settings, 1, true);
+        let mut set = crate::render::stateful_set(
+            &cluster,
+            "demo-0",
+            &settings,
+            1,
+            true,
+            &crate::render::Start::Plain,
+        );
         set.metadata.uid = Some("s".to_owned());
         let template = set.spec.clone().unwrap().template;
         let mut pod = Pod {

@@ -9,11 +9,14 @@ use serde_json::Value;
 
 use crate::{
     api::{
-        Bootstrap, Departure, EtcdBackup, EtcdClusterStatus, HistoryMark, MemberRole,
-        RefusedResize, Ticket,
+        Ancestor, Bootstrap, ClusterRestore, Departure, EtcdBackup, EtcdClusterStatus, HistoryMark,
+        MemberRole, RefusedResize, RestoreStage, Ticket,
     },
     identity,
 };
+
+/// Ancestors that are remembered.
+const LINEAGE_MAX: usize = 16;
 
 /// One call of a step. Each is safe to repeat.
 #[derive(Clone, Debug, PartialEq)]
@@ -146,6 +149,44 @@ pub enum Reply {
 /// What is recorded in status before, or because of, an act.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Record {
+    /// A restore is about to begin.
+    Restore(ClusterRestore),
+    /// It goes on to another stage.
+    RestoreStage {
+        /// The stage.
+        stage: RestoreStage,
+        /// What came of it so far.
+        message: String,
+    },
+    /// A member is about to found the new cluster.
+    Founder {
+        /// The member.
+        member: String,
+        /// The new cluster's ID.
+        cluster_id: u64,
+        /// Why it is the one.
+        message: Option<String>,
+    },
+    /// It is given up.
+    FounderGone {
+        /// The member.
+        member: String,
+    },
+    /// The new cluster serves, in place of the one before.
+    Succeeded {
+        /// Its first member.
+        member: String,
+        /// That member's ID.
+        id: u64,
+        /// The cluster's ID.
+        cluster_id: u64,
+        /// Claims of the members before.
+        volumes: Vec<String>,
+        /// Revision it begins with.
+        revision: i64,
+        /// When.
+        at: Timestamp,
+    },
     /// A member of that serial is about to be made; the serial is spent.
     Serial {
         /// The member.
@@ -294,6 +335,35 @@ impl Record {
                     member.role = MemberRole::Voter;
                 }
             }
+            Record::Restore(restore) => status.restore = Some(restore.clone()),
+            Record::RestoreStage { stage, message } => {
+                if let Some(restore) = &mut status.restore {
+                    restore.stage = *stage;
+                    restore.message.clone_from(message);
+                }
+            }
+            Record::Founder {
+                member,
+                cluster_id,
+                message,
+            } => found(status, member, *cluster_id, message.as_deref()),
+            Record::FounderGone { member } => {
+                if let Some(restore) = &mut status.restore {
+                    restore.member = None;
+                    restore.cluster_id = None;
+                }
+                let line = status.member_mut(member);
+                line.role = MemberRole::Removed;
+                line.departure = Some(Departure::Restored);
+            }
+            Record::Succeeded {
+                member,
+                id,
+                cluster_id,
+                volumes,
+                revision,
+                at,
+            } => succeed(status, member, (*id, *cluster_id), volumes, *revision, *at),
             Record::Bootstrap(bootstrap) => status.bootstrap = Some(bootstrap.clone()),
             Record::Removed { members } => {
                 for name in members {
@@ -328,6 +398,63 @@ impl Record {
             }
         }
     }
+}
+
+/// A member founds the new cluster; what it was to the one before is over.
+fn found(status: &mut EtcdClusterStatus, member: &str, cluster_id: u64, message: Option<&str>) {
+    let Some(restore) = &mut status.restore else {
+        return;
+    };
+    restore.attempt += 1;
+    restore.stage = RestoreStage::Founding;
+    restore.member = Some(member.to_owned());
+    restore.cluster_id = Some(identity::hex(cluster_id));
+    if let Some(message) = message {
+        message.clone_into(&mut restore.message);
+    }
+    let line = status.member_mut(member);
+    line.ticket = None;
+    line.id = None;
+}
+
+/// The new cluster takes the place of the one before, which becomes its ancestor.
+fn succeed(
+    status: &mut EtcdClusterStatus,
+    member: &str,
+    (id, cluster_id): (u64, u64),
+    volumes: &[String],
+    revision: i64,
+    at: Timestamp,
+) {
+    let Some(restore) = &mut status.restore else {
+        return;
+    };
+    restore.stage = RestoreStage::Done;
+    let replaced = restore.members.clone();
+    if let Some(before) = status.cluster_id.clone() {
+        status.lineage.push(Ancestor {
+            cluster_id: before,
+            until: Time(at),
+            last_revision: restore.last_revision,
+            next_revision: Some(revision),
+            restore: restore.id.clone(),
+            volumes: volumes.to_vec(),
+        });
+        let more = status.lineage.len().saturating_sub(LINEAGE_MAX);
+        status.lineage.drain(..more);
+    }
+    status.cluster_id = Some(identity::hex(cluster_id));
+    status.bootstrap = None;
+    status.last_leader = None;
+    status.history = None;
+    for name in replaced.iter().filter(|name| *name != member) {
+        let line = status.member_mut(name);
+        line.role = MemberRole::Removed;
+        line.departure = Some(Departure::Restored);
+    }
+    let line = status.member_mut(member);
+    line.id = Some(identity::hex(id));
+    line.role = MemberRole::Voter;
 }
 
 impl Kind {

@@ -12,12 +12,13 @@ use crate::{
     },
     identity,
     observe::Observed,
-    render::{self, Settings},
+    render::{self, Settings, Start},
 };
 
 use super::{
     Member, Roster, Step,
     call::{Call, EtcdCall, Kind, Manifest, Record},
+    restore::{self, Part},
 };
 
 /// The calls of `step`, in order, for a cluster that was read live, as `observed`
@@ -55,10 +56,45 @@ pub fn calls(
                 serial,
             };
             let mut calls = vec![Call::Record(record)];
-            calls.extend(around.make(&member));
+            calls.extend(around.make(&member)?);
             calls
         }
-        Step::EnsureMember { member } => around.make(&member),
+        Step::EnsureMember { member } => around.make(&member)?,
+        Step::BeginRestore { restore } => vec![Call::Record(Record::Restore(restore))],
+        Step::AdvanceRestore { stage, message } => {
+            vec![Call::Record(Record::RestoreStage { stage, message })]
+        }
+        Step::HoldMembers { members } => around.stateful_sets(&members)?,
+        Step::CreateFounder {
+            member,
+            serial,
+            cluster_id,
+        } => around.make_founder(member, serial, cluster_id)?,
+        Step::ChooseSurvivor {
+            member,
+            cluster_id,
+            message,
+        } => vec![Call::Record(Record::Founder {
+            member,
+            cluster_id,
+            message: Some(message),
+        })],
+        Step::GiveUpFounder { member } => vec![Call::Record(Record::FounderGone { member })],
+        Step::Succeed {
+            member,
+            id,
+            cluster_id,
+            volumes,
+            revision,
+            at,
+        } => vec![Call::Record(Record::Succeeded {
+            member,
+            id,
+            cluster_id,
+            volumes,
+            revision,
+            at,
+        })],
         Step::BeginBootstrap { bootstrap } => vec![Call::Record(Record::Bootstrap(bootstrap))],
         Step::AbandonBootstrap { members } => vec![Call::Record(Record::Removed { members })],
         Step::DiscardCandidate { member } => vec![Call::Record(Record::Removed {
@@ -129,11 +165,8 @@ pub fn calls(
             .filter_map(|member| around.stop(member))
             .collect(),
         // Waking is a planned restart: it takes the newest template.
-        Step::SetReplicas { members, .. } => members
-            .iter()
-            .map(|member| around.stateful_set(member))
-            .collect(),
-        Step::UpdateMember { member } => vec![around.stateful_set(&member)],
+        Step::SetReplicas { members, .. } => around.stateful_sets(&members)?,
+        Step::UpdateMember { member } => vec![around.stateful_set(&member)?],
         Step::RestartPod {
             member,
             pod_uid,
@@ -220,7 +253,7 @@ impl Around<'_> {
 
     /// Makes what a member lacks: a blank claim, never one for a member that has data
     /// on record, and its StatefulSet.
-    fn make(&self, member: &str) -> Vec<Call> {
+    fn make(&self, member: &str) -> Result<Vec<Call>, String> {
         let known = self.roster.get(member);
         let blank = known.is_none_or(|known| known.id.is_none() && !known.has_ticket());
         let has_claim = known.is_some_and(|known| known.objects.claim.is_some());
@@ -229,28 +262,78 @@ impl Around<'_> {
             let claim = render::claim(self.cluster, member, spec, None);
             manifest(Kind::Claim, &claim, false)
         });
-        claim
-            .into_iter()
-            .chain([self.stateful_set(member)])
+        let set = self.stateful_set(member)?;
+        Ok(claim.into_iter().chain([set]).collect())
+    }
+
+    /// Records the founder, then makes it as the record says.
+    fn make_founder(
+        &self,
+        member: String,
+        serial: i64,
+        cluster_id: u64,
+    ) -> Result<Vec<Call>, String> {
+        let records = [
+            Record::Serial {
+                member: member.clone(),
+                serial,
+            },
+            Record::Founder {
+                member: member.clone(),
+                cluster_id,
+                message: None,
+            },
+        ];
+        let mut recorded = self.cluster.clone();
+        for record in &records {
+            record.write(recorded.status.get_or_insert_default());
+        }
+        let around = Around {
+            cluster: &recorded,
+            roster: Roster::new(&recorded, self.observed),
+            ..*self
+        };
+        let made = around.make(&member)?;
+        Ok(records.into_iter().map(Call::Record).chain(made).collect())
+    }
+
+    fn stateful_sets(&self, members: &[String]) -> Result<Vec<Call>, String> {
+        members
+            .iter()
+            .map(|member| self.stateful_set(member))
             .collect()
     }
 
-    fn stateful_set(&self, member: &str) -> Call {
-        let known = self.roster.get(member);
-        let voter = known.is_some_and(Member::is_voter);
+    /// How a member's pod starts, and whether it does.
+    fn start(&self, member: &str) -> Result<(Start, i32), String> {
         // A cluster that is formed and to sleep has no pods; one that forms needs them.
         let asleep = self.roster.formed() && self.cluster.spec.replicas == 0;
-        let mut set = render::stateful_set(
-            self.cluster,
-            member,
-            self.settings,
-            i32::from(!asleep),
-            voter,
-        );
+        Ok(match restore::part(self.cluster, member) {
+            Part::Free => (Start::Plain, i32::from(!asleep)),
+            Part::Stopped => (Start::Plain, 0),
+            Part::Held => {
+                let record = restore::under_way(self.cluster);
+                let id = record.map(|record| record.id.clone()).unwrap_or_default();
+                (Start::Held { id }, 1)
+            }
+            Part::Founder => {
+                let init = restore::init(self.cluster, self.observed, member);
+                let init = init.ok_or_else(|| format!("what {member} is made of is not known"))?;
+                (Start::Restored(Box::new(init)), 1)
+            }
+        })
+    }
+
+    fn stateful_set(&self, member: &str) -> Result<Call, String> {
+        let known = self.roster.get(member);
+        let voter = known.is_some_and(Member::is_voter);
+        let (start, replicas) = self.start(member)?;
+        let mut set =
+            render::stateful_set(self.cluster, member, self.settings, replicas, voter, &start);
         let seen = known.and_then(|known| known.objects.stateful_set.as_ref());
         // One that was seen is changed, never made anew by a change meant for it.
         set.metadata.uid = seen.map(|seen| seen.uid.clone());
-        manifest(Kind::StatefulSet, &set, seen.is_some())
+        Ok(manifest(Kind::StatefulSet, &set, seen.is_some()))
     }
 
     fn stop(&self, member: &str) -> Option<Call> {

@@ -165,6 +165,7 @@ fn join_ticket(
                 _ => format!("{}={}", member.name, url(&member.name)),
             })
             .collect(),
+        bump_revision: 0,
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! EtcdCluster + Observed + now -> Roster -> the first part that has something to say:
+//!   restore      a cluster that is made anew; nothing else meanwhile
 //!   objects      Services and budget, what is missing of members, labels, claims
 //!   bootstrap    until the cluster has formed
 //!   volume       claims that grow
@@ -20,6 +21,7 @@ mod membership;
 mod objects;
 mod quota;
 mod repair;
+pub(crate) mod restore;
 mod roster;
 mod step;
 mod update;
@@ -89,6 +91,8 @@ pub enum StalledReason {
     VersionMismatch,
     /// The image's server cannot read the data of so many members that none serves.
     UnreadableData,
+    /// What the cluster is to be made of cannot be restored.
+    RestoreFailed,
 }
 
 impl StalledReason {
@@ -101,6 +105,7 @@ impl StalledReason {
             StalledReason::QuorumLost => "QuorumLost",
             StalledReason::VersionMismatch => "VersionMismatch",
             StalledReason::UnreadableData => "UnreadableData",
+            StalledReason::RestoreFailed => "RestoreFailed",
         }
     }
 }
@@ -202,6 +207,9 @@ pub fn plan(
             ))
         };
     }
+    if let Some(plan) = restore::plan(cluster, &roster, observed, settings, now) {
+        return plan;
+    }
     if let Some(stalled) = roster.foreign_cluster() {
         return stalled;
     }
@@ -213,7 +221,7 @@ pub fn plan(
             if roster.formed() {
                 None
             } else {
-                Some(bootstrap::plan(cluster, &roster, settings, now))
+                Some(bootstrap::plan(cluster, &roster, observed, settings, now))
             }
         })
         .or_else(|| objects::members(cluster, &roster))

@@ -43,6 +43,9 @@ pub(super) fn members(cluster: &EtcdCluster, roster: &Roster<'_>) -> Option<Plan
                 format!("the StatefulSet of {} is gone; makes it again", member.name),
             ));
         }
+        if let Some(plan) = plain(member) {
+            return Some(plan);
+        }
         if let Some(reason) = untagged(cluster, roster, member) {
             return Some(Plan::step(
                 Step::TagMember {
@@ -61,6 +64,19 @@ pub(super) fn members(cluster: &EtcdCluster, roster: &Roster<'_>) -> Option<Plan
         }
     }
     sleep_or_wake(cluster, roster)
+}
+
+/// Takes out of a template what a restore that is over has put in.
+fn plain(member: &Member<'_>) -> Option<Plan> {
+    let set = member.objects.stateful_set.as_ref()?;
+    set.start.as_ref()?;
+    let name = &member.name;
+    Some(Plan::step(
+        Step::UpdateMember {
+            member: name.clone(),
+        },
+        format!("the template of {name} is as ever again; nothing restarts for that"),
+    ))
 }
 
 /// What TagMember would mend: the voter's label, IDs and owner of the claim.

@@ -8,13 +8,16 @@ mod quota;
 mod run;
 mod shared;
 mod sidecar;
+mod start;
 mod stateful_set;
 
 pub use claim::claim;
 pub use drift::first_difference;
+pub(crate) use pod::DATA_DIR;
 pub use quota::quota;
 pub(crate) use run::{CONTAINER, Given, Run, Work, run_of};
 pub use shared::Shared;
+pub use start::{Restored, Start};
 pub use stateful_set::{pod_spec_digest, stateful_set, template_digest};
 
 use std::collections::BTreeMap;

@@ -33,7 +33,7 @@ use crate::{
 
 use super::{
     Settings,
-    pod::{OPERATOR, USER, resources, restricted},
+    pod::{OPERATOR, USER, mount, resources, restricted},
 };
 
 /// Name of the container in a run's pod.
@@ -333,13 +333,4 @@ fn scratch(spec: &ScratchSpec) -> Volume {
         }
     }
     volume
-}
-
-fn mount(name: &str, path: &str, read_only: bool) -> VolumeMount {
-    VolumeMount {
-        name: name.to_owned(),
-        mount_path: path.to_owned(),
-        read_only: read_only.then_some(true),
-        ..VolumeMount::default()
-    }
 }

@@ -6,7 +6,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use crate::{
     api::{ConditionType, EtcdCluster, Phase},
     plan::{
-        Member, Plan, Roster, StalledReason, Step, Volumes, WindowState, Windows, space, volumes,
+        Member, Plan, Roster, StalledReason, Step, Volumes, WindowState, Windows, restore, space,
+        volumes,
     },
 };
 
@@ -81,6 +82,9 @@ impl Facts<'_> {
     pub(super) fn phase(&self) -> Phase {
         if self.plan.stalled.is_some() {
             return Phase::Stalled;
+        }
+        if restore::under_way(self.cluster).is_some() {
+            return Phase::Restoring;
         }
         if self.asleep {
             return Phase::Asleep;

@@ -134,12 +134,9 @@ impl World {
                 }
                 Some(log) if !engine_of(&image(live)).reads(log.engine) => {
                     pod.report = Some(Report {
-                        pod_uid: uid,
-                        found: Found::OtherEngine,
-                        version: None,
                         engine: Some(engine_of(&image(live))),
                         data: Some(log.engine),
-                        message: None,
+                        ..Report::new(uid, Found::OtherEngine)
                     });
                 }
                 Some(_) => {} // it crashes
@@ -151,12 +148,9 @@ impl World {
                         Found::Empty
                     };
                     pod.report = Some(Report {
-                        pod_uid: uid,
-                        found,
                         version,
                         engine: Some(engine_of(&image(live))),
-                        data: None,
-                        message: None,
+                        ..Report::new(uid, found)
                     });
                 }
             }
