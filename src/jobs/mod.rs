@@ -17,6 +17,7 @@ pub(crate) mod backup;
 mod conditions;
 pub(crate) mod follow;
 mod manifest;
+pub(crate) mod pins;
 pub(crate) mod restore;
 mod retention;
 pub(crate) mod schedule;

@@ -106,7 +106,7 @@ pub(super) fn plan(
         );
         return Some(begin(roster, record, why));
     }
-    let certain = certain::loss(cluster, roster, observed).ok()?;
+    let certain = certain::loss(cluster, roster).ok()?;
     let attempts = cluster
         .status
         .iter()

@@ -8,10 +8,7 @@
 
 use jiff::SignedDuration;
 
-use crate::{
-    api::{EtcdCluster, LastLeader, QuorumLossPolicy},
-    observe::Observed,
-};
+use crate::api::{EtcdCluster, LastLeader, QuorumLossPolicy};
 
 use super::{
     super::{
@@ -31,11 +28,7 @@ const DRIFT_MIN: i64 = 1_000;
 ///
 /// # Errors
 /// What it waits for.
-pub(in crate::plan) fn loss(
-    cluster: &EtcdCluster,
-    roster: &Roster<'_>,
-    observed: &Observed,
-) -> Result<String, String> {
+pub(in crate::plan) fn loss(cluster: &EtcdCluster, roster: &Roster<'_>) -> Result<String, String> {
     let spec = &cluster.spec.recovery.quorum_loss;
     if spec.policy != QuorumLossPolicy::Automatic {
         return Err("recovery.quorumLoss.policy is Manual".to_owned());
@@ -46,7 +39,7 @@ pub(in crate::plan) fn loss(
     if !roster.persistent {
         return Err("members that keep their data in their pods cannot be held".to_owned());
     }
-    let lost = fenced(roster, observed)?;
+    let lost = fenced(roster)?;
     let left: Vec<&Member<'_>> = roster
         .voters()
         .filter(|member| !lost.contains(&member.name))
@@ -69,10 +62,9 @@ pub(in crate::plan) fn loss(
 pub(super) fn held(
     cluster: &EtcdCluster,
     roster: &Roster<'_>,
-    observed: &Observed,
     best: &Held<'_, '_>,
 ) -> Result<String, String> {
-    let lost = fenced(roster, observed)?;
+    let lost = fenced(roster)?;
     within(
         cluster,
         roster,
@@ -85,12 +77,12 @@ pub(super) fn held(
 
 /// The voters that are lost, if every voter is either lost or tells what it has, and so
 /// many are lost that no quorum can come back.
-fn fenced(roster: &Roster<'_>, observed: &Observed) -> Result<Vec<String>, String> {
+fn fenced(roster: &Roster<'_>) -> Result<Vec<String>, String> {
     let mut lost = Vec::new();
     let mut uncertain = Vec::new();
     let voters: Vec<&Member<'_>> = roster.voters().collect();
     for member in &voters {
-        if is_lost(roster, observed, member) {
+        if is_lost(roster, member) {
             lost.push(member.name.clone());
         } else if member.etcd_seen().is_none() && !is_held(member) {
             uncertain.push(format!("{} ({})", member.name, member.trouble()));
@@ -117,7 +109,7 @@ fn is_held(member: &Member<'_>) -> bool {
 }
 
 /// Whether a voter's data cannot come back.
-fn is_lost(roster: &Roster<'_>, observed: &Observed, member: &Member<'_>) -> bool {
+pub(super) fn is_lost(roster: &Roster<'_>, member: &Member<'_>) -> bool {
     match repair::loss(member, roster.persistent) {
         Some(Loss::Emptied | Loss::Spent | Loss::ClaimGone) => return true,
         // What is damaged is still there, for a person to look at.
@@ -125,7 +117,7 @@ fn is_lost(roster: &Roster<'_>, observed: &Observed, member: &Member<'_>) -> boo
         None => {}
     }
     let node = member.status.and_then(|status| status.node.as_ref());
-    let off = node.is_some_and(|node| observed.out_of_service.contains(node));
+    let off = node.is_some_and(|node| roster.out_of_service.contains(node));
     off && member.etcd_seen().is_none() && member.pod().is_none_or(|pod| pod.ip.is_none())
 }
 

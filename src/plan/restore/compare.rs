@@ -75,7 +75,7 @@ impl Case<'_> {
             best.member.name, best.log.last_term, best.log.last_index
         );
         if self.record.kind == RestoreKind::QuorumLoss {
-            match certain::held(self.cluster, self.roster, self.observed, best) {
+            match certain::held(self.cluster, self.roster, best) {
                 Ok(known) => message = format!("{message}; {known}"),
                 Err(why) => return self.turn_back(why),
             }
@@ -102,7 +102,9 @@ impl Case<'_> {
             );
             return Some(Plan::step(Step::HoldMembers { members: loose }, reason));
         }
+        // One whose machine is off for ever has no say.
         let silent: Vec<String> = with_volume()
+            .filter(|member| !certain::is_lost(self.roster, member))
             .filter(|member| {
                 !matches!(
                     member.found(),

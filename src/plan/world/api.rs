@@ -44,6 +44,9 @@ pub(in crate::plan) enum Refusal {
     /// No answer came: the call may be done or not.
     #[error("no answer")]
     NoAnswer,
+    /// The namespace is going away.
+    #[error("forbidden: the namespace is being terminated")]
+    Terminating,
     /// The operator is dead.
     #[error("the operator is dead")]
     Dead,
@@ -60,6 +63,10 @@ impl Fault for Refusal {
 
     fn is_transient(&self) -> bool {
         matches!(self, Refusal::Conflict(_) | Refusal::NotYet(_))
+    }
+
+    fn is_terminating(&self) -> bool {
+        *self == Refusal::Terminating
     }
 }
 
