@@ -291,7 +291,9 @@ impl Around<'_> {
             return release("nothing was ever stored".to_owned());
         }
         status.phase = Some(BackupPhase::Deleting);
-        if let Some(by) = &self.observed.pinned_by {
+        // What was never stored cannot be restored, whoever waits for it.
+        let stored = self.before.artifact.is_some();
+        if let Some(by) = self.observed.pinned_by.as_ref().filter(|_| stored) {
             let why = format!("it is deleted once it is not being restored any more, by {by}");
             return self.works(status, "InUse", why);
         }

@@ -28,7 +28,9 @@ pub(crate) fn stored(
         let status = backup.status.as_ref();
         if status.is_none_or(|status| status.artifact.is_none()) {
             let failed = status.and_then(|status| status.phase) == Some(BackupPhase::Failed);
-            let why = if failed {
+            let why = if backup.metadata.deletion_timestamp.is_some() {
+                "was deleted before it was stored"
+            } else if failed {
                 "has failed"
             } else {
                 "is not stored yet"

@@ -162,6 +162,8 @@ pub enum Record {
     Founder {
         /// The member.
         member: String,
+        /// Its serial, which is spent by this, if it is a new one.
+        serial: Option<i64>,
         /// The new cluster's ID.
         cluster_id: u64,
         /// Why it is the one.
@@ -344,9 +346,14 @@ impl Record {
             }
             Record::Founder {
                 member,
+                serial,
                 cluster_id,
                 message,
-            } => found(status, member, *cluster_id, message.as_deref()),
+            } => {
+                let next = serial.map_or(0, |serial| serial + 1);
+                status.next_serial = status.next_serial.max(next);
+                found(status, member, *cluster_id, message.as_deref());
+            }
             Record::FounderGone { member } => {
                 if let Some(restore) = &mut status.restore {
                     restore.member = None;

@@ -76,6 +76,7 @@ pub fn calls(
             message,
         } => vec![Call::Record(Record::Founder {
             member,
+            serial: None,
             cluster_id,
             message: Some(message),
         })],
@@ -273,28 +274,21 @@ impl Around<'_> {
         serial: i64,
         cluster_id: u64,
     ) -> Result<Vec<Call>, String> {
-        let records = [
-            Record::Serial {
-                member: member.clone(),
-                serial,
-            },
-            Record::Founder {
-                member: member.clone(),
-                cluster_id,
-                message: None,
-            },
-        ];
+        let record = Record::Founder {
+            member: member.clone(),
+            serial: Some(serial),
+            cluster_id,
+            message: None,
+        };
         let mut recorded = self.cluster.clone();
-        for record in &records {
-            record.write(recorded.status.get_or_insert_default());
-        }
+        record.write(recorded.status.get_or_insert_default());
         let around = Around {
             cluster: &recorded,
             roster: Roster::new(&recorded, self.observed),
             ..*self
         };
         let made = around.make(&member)?;
-        Ok(records.into_iter().map(Call::Record).chain(made).collect())
+        Ok([Call::Record(record)].into_iter().chain(made).collect())
     }
 
     fn stateful_sets(&self, members: &[String]) -> Result<Vec<Call>, String> {

@@ -21,7 +21,7 @@ const LEARNER_PATIENCE: SignedDuration = SignedDuration::from_mins(5);
 
 pub(super) fn plan(cluster: &EtcdCluster, roster: &Roster<'_>, now: Timestamp) -> Option<Plan> {
     if !roster.quorum {
-        return Some(no_quorum(cluster, roster));
+        return Some(unknown_volume(roster).unwrap_or_else(|| no_quorum(cluster, roster)));
     }
     if let Some(learner) = roster.learner() {
         return Some(bring_in(cluster, roster, learner, now));
@@ -49,6 +49,24 @@ pub(super) fn plan(cluster: &EtcdCluster, roster: &Roster<'_>, now: Timestamp) -
         return Some(repair::remove(roster, other, why));
     }
     repair::plan(cluster, roster, now).or_else(|| scale(cluster, roster, now))
+}
+
+/// A claim that nobody knows may be the one of a voter: where status was lost before the
+/// claim was marked, its pod finds the log and starts.
+fn unknown_volume(roster: &Roster<'_>) -> Option<Plan> {
+    let bare = roster.candidates().find(|member| {
+        let claim = member.objects.claim.as_ref();
+        claim.is_some_and(|claim| !claim.deleting) && member.objects.stateful_set.is_none()
+    })?;
+    Some(Plan::step(
+        Step::EnsureMember {
+            member: bare.name.clone(),
+        },
+        format!(
+            "no quorum answers, and the claim of {} may hold a voter",
+            bare.name
+        ),
+    ))
 }
 
 /// Nothing can be changed; says who is missing, and whether they can come back.

@@ -106,6 +106,42 @@ impl World {
         self.api.restores.items.get(name)?.status.as_ref()?.phase
     }
 
+    /// What restores are at.
+    pub(in crate::plan) fn restores(&self) -> Vec<String> {
+        let restores = self.api.restores.items.values();
+        let phase = |it: &EtcdRestore| it.status.as_ref().and_then(|status| status.phase);
+        restores
+            .map(|it| format!("{}: {:?}", it.name_any(), phase(it)))
+            .collect()
+    }
+
+    /// What every backup and restore says of itself, for a message.
+    pub(in crate::plan) fn tales(&self) -> String {
+        let backups = self.api.backups.items.values().map(|it| {
+            (
+                it.name_any(),
+                it.status.as_ref().map(|s| s.conditions.clone()),
+            )
+        });
+        let restores = self.api.restores.items.values().map(|it| {
+            (
+                it.name_any(),
+                it.status.as_ref().map(|s| s.conditions.clone()),
+            )
+        });
+        backups
+            .chain(restores)
+            .map(|(name, conditions)| {
+                let conditions = conditions.unwrap_or_default();
+                let told = conditions.iter().filter(|c| c.status == "True");
+                let told: Vec<String> = told
+                    .map(|c| format!("{} {}: {}", c.type_, c.reason, c.message))
+                    .collect();
+                format!("\n{name}: {}", told.join("; "))
+            })
+            .collect()
+    }
+
     /// A restore.
     pub(in crate::plan) fn restore_object(&self, name: &str) -> EtcdRestore {
         EtcdRestore::clone(&self.api.restores.items[name])

@@ -137,7 +137,10 @@ impl Kept for EtcdRestore {
     }
 
     fn is_over(&self) -> bool {
-        restore::is_over(self)
+        // One that names a backup that is gone waits for it for ever.
+        let conditions = self.status.iter().flat_map(|status| &status.conditions);
+        let waits = conditions.into_iter().any(|c| c.reason == "BackupNotFound");
+        restore::is_over(self) || waits
     }
 }
 

@@ -370,7 +370,6 @@ impl World {
         let corrupt = self.volume_of(&pod).is_some_and(|volume| volume.corrupt);
         let log = self.log_of(&pod);
         let allowed = log.is_none_or(|log| self.etcd.allows(log));
-        let process = self.processes.entry(uid.clone()).or_default();
         let engine = engine_of(&image(&pod));
         let start = start(&pod);
         if let Some(log) = log
