@@ -73,6 +73,7 @@ soak: packages build stock kubernetes ## what takes minutes by its nature: lease
 e2e: packages build stock kubernetes ## the operator on a whole Kubernetes (root)
 	cargo test --locked -p etcd-e2e --test kubernetes -- --test-threads=1 --nocapture
 	cargo test --locked -p etcd-e2e --test rights -- --nocapture
+	cargo test --locked -p etcd-e2e --test fleet -- --nocapture
 
 crds: ## write crds/ and other generated files from the code
 	UPDATE=1 cargo test --locked -p etcd-operator --test generated

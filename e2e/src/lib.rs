@@ -20,6 +20,7 @@ pub mod cluster;
 pub mod compare;
 pub mod errors;
 pub mod etcdctl;
+pub mod fleet;
 pub mod http;
 pub mod https;
 pub mod kubernetes;

@@ -21,7 +21,7 @@ use kube::{
         watcher,
     },
 };
-use serde::de::DeserializeOwned;
+use serde::{Serialize, de::DeserializeOwned};
 use tracing::{debug, info, warn};
 
 use crate::{
@@ -138,6 +138,7 @@ where
         + Clone
         + Debug
         + DeserializeOwned
+        + Serialize
         + Trim
         + Send
         + Sync

@@ -134,7 +134,11 @@ impl Reader<'_> {
         let name = self.cluster.name_any();
         let namespace = self.cluster.namespace().unwrap_or_default();
         match self.source {
-            Source::Cache => Ok(cache.of(&namespace, &name)),
+            Source::Cache => Ok(cache
+                .of(&namespace, &name)
+                .into_iter()
+                .map(Arc::new)
+                .collect()),
             Source::Live => {
                 let api: Api<K> = Api::namespaced(self.client.clone(), &namespace);
                 let selector = format!("{},{LABEL_CLUSTER}={name}", managed());

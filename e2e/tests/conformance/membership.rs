@@ -10,7 +10,7 @@ use etcd_e2e::errors::{
     TOO_MANY_LEARNERS, UNHEALTHY,
 };
 use etcd_e2e::watch::key;
-use etcd_e2e::{Client, Cluster, Options, eventually};
+use etcd_e2e::{Client, Cluster, Options, eventually, http};
 use etcd_proto::etcdserverpb::{
     MemberAddRequest, MemberAddResponse, MemberListRequest, MemberPromoteRequest,
     MemberRemoveRequest, MemberUpdateRequest, RangeRequest,
@@ -142,7 +142,19 @@ async fn b145_unhealthy() {
     let leader = cluster.leader().await;
     let client = cluster.members[leader].client();
     let other = cluster.id((leader + 2) % 3).await.unwrap();
+    let url = cluster.members[leader].client_url();
+    let lost = async || {
+        let name = "etcd_network_disconnected_peers_total";
+        http::metric(&url, name).await.unwrap().unwrap_or(0.0)
+    };
+    let before = lost().await;
     cluster.members[(leader + 1) % 3].kill();
+    // It counts as healthy until the leader has noticed.
+    eventually(AGREES_WITHIN, "the leader has noticed", async || {
+        let now = lost().await;
+        if now > before { Ok(()) } else { Err(now) }
+    })
+    .await;
     // Whoever joins counts as down: of four, two are too few.
     for is_learner in [false, true] {
         UNHEALTHY.check(add(&client, "http://127.0.0.1:1", is_learner).await);

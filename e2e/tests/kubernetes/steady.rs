@@ -111,12 +111,16 @@ impl World {
         pods.iter().map(node_of).collect()
     }
 
+    /// Waits until the status says that one of three is missing; the others may have been
+    /// asked while they elected a leader.
     async fn degraded(&self, cluster: &str) -> Value {
         self.cluster_when(
             cluster,
             "one member is not well, and it says so",
             |status| {
-                condition(status, "Degraded") == "True" && condition(status, "Available") == "True"
+                condition(status, "Degraded") == "True"
+                    && condition(status, "Available") == "True"
+                    && status["readyReplicas"] == 2
             },
         )
         .await
@@ -136,9 +140,9 @@ fn the_leader_is_killed_and_clients_hardly_notice() {
         (world, traffic)
     });
     assert!(figures.longest_gap < ELECTION, "{figures}");
-    // Requests that followers had passed on to the dead leader are answered by nobody, as with stock
-    // etcd, and for some that is the retry already. They are few, and none of the acknowledged is lost.
-    assert!(figures.failed <= 20, "{figures}");
+    // What had reached the dead leader is answered by nobody; those are retried, and few. What
+    // had not waits for the next one.
+    assert_eq!(figures.failed, 0, "{figures}");
 }
 
 #[test]
@@ -155,8 +159,7 @@ fn o36_a_node_that_is_cut_off_is_waited_for() {
             world.lead("three", pod).await;
             let cable = world.machine.cut(&node_of(pod)).unwrap();
             traffic.flows(100, LIMIT).await;
-            let status = world.degraded("three").await;
-            assert_eq!(status["readyReplicas"], 2);
+            world.degraded("three").await;
             // Longer than the node is given before it counts as gone: nothing is done to the member.
             let node = format!("node/{}", node_of(pod));
             world
@@ -259,19 +262,16 @@ fn o12_all_nodes_restart_at_once_and_the_data_is_there() {
 #[test]
 fn o31_without_the_api_server_clusters_serve_on() {
     let figures = steady(
-        "API server down, and a follower killed meanwhile",
+        "API server down, and the leader killed meanwhile",
         async |world, traffic| {
-            // A follower: what a leader's end costs has its own test.
-            let leader = world.leader_of("three").await.uid();
-            let mut pods = world.pods_of("three").await;
-            pods.retain(|pod| pod.uid() != leader);
+            let leader = world.leader_of("three").await;
             let down = world.machine.take_api_server().unwrap();
             traffic.flows(300, LIMIT).await;
-            let uid = pods[0].uid().unwrap();
+            let uid = leader.uid().unwrap();
             assert_eq!(world.machine.kill_in_pod(&uid, "etcd").unwrap(), 1);
             // Its kubelet starts it again, without asking anybody.
             eventually(LIMIT, "it serves again", async || {
-                client_of(&pods[0]).get("x").await
+                client_of(&leader).get("x").await
             })
             .await;
             traffic.flows(300, LIMIT).await;
@@ -284,7 +284,7 @@ fn o31_without_the_api_server_clusters_serve_on() {
             (world, traffic)
         },
     );
-    assert!(figures.longest_gap < ELECTION, "{figures}");
+    assert!(figures.longest_gap < 2 * ELECTION, "{figures}");
     assert_eq!(figures.failed, 0, "{figures}");
 }
 

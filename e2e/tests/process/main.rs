@@ -16,6 +16,7 @@ mod flags;
 mod frames;
 mod listeners;
 mod membership;
+mod memory;
 mod partition;
 mod quota;
 mod refused;

@@ -6,7 +6,7 @@ use clap::{Args, Parser, Subcommand};
 
 /// An administrative command line tool for snapshot files of etcd.
 #[derive(Debug, Parser)]
-#[command(name = "etcdutl", disable_help_subcommand = false)]
+#[command(name = "etcdutl")]
 pub(crate) struct Cli {
     /// Output format: fields, json, simple or table.
     #[arg(short, long, global = true, default_value = "simple")]

@@ -65,6 +65,7 @@ impl From<RestoreError> for Error {
             | RestoreError::Store(_)
             | RestoreError::Wal(_)
             | RestoreError::Disk(_)
+            | RestoreError::Left { .. }
             | RestoreError::Bump(_) => Error::Restore(error),
         }
     }

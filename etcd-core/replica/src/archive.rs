@@ -1,5 +1,6 @@
 //! The segments of a store, in revision order, as the archive that `mvcc` reads.
 
+use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -58,12 +59,13 @@ impl SegmentArchive {
         self.parts.iter().map(|p| p.name.clone()).collect()
     }
 
-    /// Files of `self` that `next` does not name any more.
+    /// Files of `self` that `next` does not name any more, each once.
     pub fn dropped_by(&self, next: &SegmentArchive, directory: &Path) -> Vec<PathBuf> {
-        self.parts
-            .iter()
-            .filter(|p| !next.parts.iter().any(|n| n.name == p.name))
-            .map(|p| directory.join(&p.name))
+        let next: BTreeSet<&str> = next.parts.iter().map(|p| p.name.as_str()).collect();
+        let names: BTreeSet<&str> = self.parts.iter().map(|p| p.name.as_str()).collect();
+        names
+            .difference(&next)
+            .map(|name| directory.join(name))
             .collect()
     }
 

@@ -54,16 +54,21 @@ pub fn checkpoint(
     let store = store_directory(directory);
     disk.create_dir_all(&store)?;
     let mut parts = capture.archive.parts().to_vec();
+    // All that there is on the way: what is written may be joined at once.
+    let mut seen = parts.clone();
     if !capture.records.is_empty() {
         parts.push(write_records(disk, &store, capture)?);
+        seen.extend_from_slice(&parts[parts.len() - 1..]);
     }
     if capture.defragment {
         parts = rewrite_dead(disk, &store, capture, &parts)?;
+        seen.extend_from_slice(&parts);
     }
     while let Some(run) = run_to_join(&parts) {
         // What a dropped deletion deleted may live on in an older segment.
         let deletions = run.start > 0;
         let joined = rewrite(disk, &store, capture, &parts[run.clone()], deletions)?;
+        seen.extend(joined.clone());
         parts.splice(run, joined);
     }
     let archive = Arc::new(SegmentArchive::new(parts));
@@ -80,7 +85,7 @@ pub fn checkpoint(
         rows: rows.clone(),
     };
     manifest.store(disk, &store)?;
-    let mut dead_files = capture.archive.dropped_by(&archive, &store);
+    let mut dead_files = SegmentArchive::new(seen).dropped_by(&archive, &store);
     dead_files.extend(rows_file::others(disk, &store, &rows)?);
     Ok(Checkpoint {
         index: manifest.index,

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
-use etcd_proto::raftpb::{ConfChange, ConfState, Entry, HardState, Message, Snapshot};
+use etcd_proto::raftpb::{ConfChange, ConfState, Entry, HardState, Message, MessageType, Snapshot};
 use etcd_raft::{Persisted, ProposeError, Raft, ReadState, Role, SoftState, Status, StepError};
 
 /// What can happen to a member's consensus.
@@ -207,15 +207,7 @@ impl Consensus {
                 self.raft.tick();
                 self.hand_over_if_stalled(effects);
             }
-            Input::Message(message) => {
-                // A message that makes no sense is no event, the network owes us
-                // nothing; one that proves a broken promise is.
-                if let Err(error) = self.raft.step(message)
-                    && error.is_fatal()
-                {
-                    effects.fault.get_or_insert(error);
-                }
-            }
+            Input::Message(message) => self.take_message(message, effects),
             Input::Propose { id, data, term } => {
                 let rejection = match term {
                     Some(term) if !self.leads(term) => Some(Rejection::TermOver),
@@ -268,6 +260,23 @@ impl Consensus {
             }
             Input::Unreachable(id) => self.raft.report_unreachable(id),
             Input::SnapshotSent { to, ok } => self.raft.report_snapshot(to, ok),
+        }
+    }
+
+    fn take_message(&mut self, message: Message, effects: &mut Effects) {
+        // Nobody else has it: its sender counts on us, and would wait in vain.
+        let proposal = (message.r#type() == MessageType::MsgProp).then(|| message.clone());
+        match (self.raft.step(message), proposal) {
+            (Err(StepError::Dropped(why)), Some(proposal)) => {
+                let rejected = (Input::Message(proposal), Rejection::Raft(why));
+                effects.rejected.push(rejected);
+            }
+            // A message that makes no sense is no event, the network owes us
+            // nothing; one that proves a broken promise is.
+            (Err(error), _) if error.is_fatal() => {
+                effects.fault.get_or_insert(error);
+            }
+            _ => {}
         }
     }
 

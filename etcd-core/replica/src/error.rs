@@ -105,6 +105,15 @@ pub enum OpenError {
     /// There is a store but no log.
     #[error("{0} holds a store, but there is no log: refusing to start over beside it")]
     LogMissing(PathBuf),
+    /// The log of stock etcd goes on with a change of users, roles or authentication,
+    /// which this version would not know how to apply.
+    #[error(
+        "the log changes users, roles or authentication at index {index}, and this version has none. Let etcd run until its store is written, and disable authentication there first"
+    )]
+    AuthInLog {
+        /// Index of the entry.
+        index: u64,
+    },
     /// The restored state makes no sense to raft.
     #[error(transparent)]
     Raft(#[from] etcd_raft::ConfigError),

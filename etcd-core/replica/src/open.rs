@@ -27,7 +27,7 @@ use crate::lease::Lessor;
 use crate::member::Member;
 use crate::rows_file;
 use crate::schema::Rows;
-use crate::stock::StockStore;
+use crate::stock::{self, StockStore};
 
 /// What to do with a directory that holds no log yet.
 #[derive(Clone, Debug)]
@@ -174,9 +174,13 @@ pub fn open_with(
     if settings.force_new_cluster && !is_new {
         stand_alone(&mut wal, &mut replay, metadata.node_id, base, &applier)?;
     }
+    if stock.is_some() {
+        stock::refuse_auth(&replay.entries, base.0)?;
+    }
     let consensus = restore(settings, metadata.node_id, base, &applier, replay)?;
     // Only now: until here nothing has been lost to a stock etcd.
     let taken_over = stock.map(|s| s.set_aside(&**disk)).transpose()?;
+    remove_images(&**disk, directory)?;
     Ok(Recovered {
         consensus,
         applier,
@@ -345,8 +349,7 @@ fn stand_alone(
 }
 
 /// A received snapshot whose record is durable becomes the store, if the last run
-/// ended before that; images without a record are removed, as are files that the
-/// manifest does not name.
+/// ended before that; files that the manifest does not name are removed.
 fn finish_switch(disk: &dyn Disk, directory: &Path, wal_directory: &Path) -> Result<(), OpenError> {
     let store = store_directory(directory);
     let manifest = Manifest::load(disk, &store).map_err(StoreError::from)?;
@@ -368,12 +371,15 @@ fn finish_switch(disk: &dyn Disk, directory: &Path, wal_directory: &Path) -> Res
     } else if let Some(manifest) = &manifest {
         remove_unnamed(disk, &store, manifest)?;
     }
+    Ok(())
+}
+
+/// Removes received images: each is the store by now, or has no record.
+fn remove_images(disk: &dyn Disk, directory: &Path) -> Result<(), OpenError> {
     let snap = directory.join("snap");
-    if disk.exists(&snap)? {
-        for entry in disk.list(&snap)? {
-            if entry.name.to_string_lossy().ends_with(".snap.db") {
-                disk.unlink(&snap.join(&entry.name))?;
-            }
+    for entry in disk.list(&snap)? {
+        if entry.name.to_string_lossy().ends_with(".snap.db") {
+            disk.unlink(&snap.join(&entry.name))?;
         }
     }
     Ok(())

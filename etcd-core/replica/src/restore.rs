@@ -46,7 +46,7 @@ pub struct Restored {
     pub compact_revision: i64,
 }
 
-/// Why nothing was restored. What a failed attempt had written is removed.
+/// Why nothing was restored.
 #[derive(Debug, thiserror::Error)]
 pub enum RestoreError {
     /// The file is not what was saved.
@@ -64,6 +64,14 @@ pub enum RestoreError {
     /// Of the disk.
     #[error(transparent)]
     Disk(#[from] DiskError),
+    /// It failed, and what it had written could not be removed.
+    #[error("{source}; what was written is still there: {left}")]
+    Left {
+        /// Why it failed.
+        source: Box<RestoreError>,
+        /// Why it is still there.
+        left: DiskError,
+    },
     /// The revision would not fit.
     #[error("the revision cannot be raised by {0}")]
     Bump(u64),
@@ -74,7 +82,7 @@ pub enum RestoreError {
 /// the directory, comes last.
 ///
 /// # Errors
-/// [`RestoreError`]; both directories are then as they were: empty or not there.
+/// [`RestoreError`]; but for [`RestoreError::Left`], both directories are gone then.
 pub fn restore(
     disk: &Arc<dyn Disk>,
     file: &Path,
@@ -94,12 +102,16 @@ pub fn restore(
         verify_trailer(&bytes)?;
     }
     let done = write(disk, file, directory, wal_directory, restore, bump);
-    if done.is_err() {
-        // What failed is the error to tell; an empty place is tried again anyway.
-        let _ = disk.remove_dir_all(wal_directory);
-        let _ = disk.remove_dir_all(directory);
+    let Err(error) = done else {
+        return done;
+    };
+    for place in [wal_directory, directory] {
+        if let Err(left) = disk.remove_dir_all(place) {
+            let source = Box::new(error);
+            return Err(RestoreError::Left { source, left });
+        }
     }
-    done
+    Err(error)
 }
 
 fn write(

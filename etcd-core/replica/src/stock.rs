@@ -1,12 +1,17 @@
 //! The store of stock etcd, `snap/db`, taken over where its log already is ours.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use etcd_proto::etcdserverpb::InternalRaftRequest;
+use etcd_proto::raftpb::{Entry, EntryType};
 use etcd_storage::bolt::Image;
 use etcd_storage::disk::{Disk, Lock, LockKind, OpenMode};
 use etcd_storage::manifest::Manifest;
 use etcd_storage::wal::Wal;
+use prost::Message as _;
 
+use crate::applier::cluster::is_auth;
 use crate::checkpoint::store_directory;
 use crate::error::{OpenError, StoreError};
 use crate::import;
@@ -70,17 +75,9 @@ impl StockStore {
         }
         let raft = &self.rows.conf_state;
         let members = self.rows.membership.conf_state();
-        let same = |a: &[u64], b: &[u64]| {
-            let sorted = |ids: &[u64]| {
-                ids.iter()
-                    .copied()
-                    .collect::<std::collections::BTreeSet<_>>()
-            };
-            sorted(a) == sorted(b)
-        };
-        if !raft.voters.is_empty()
-            && !(same(&raft.voters, &members.voters) && same(&raft.learners, &members.learners))
-        {
+        let same = set(&raft.voters) == set(&members.voters)
+            && set(&raft.learners) == set(&members.learners);
+        if !raft.voters.is_empty() && !same {
             return fault("its members are not those of its raft configuration");
         }
         Ok(())
@@ -132,5 +129,24 @@ impl StockStore {
             disk.sync_dir(parent)?;
         }
         Ok(aside)
+    }
+}
+
+fn set(ids: &[u64]) -> BTreeSet<u64> {
+    ids.iter().copied().collect()
+}
+
+/// Refuses a log whose entries after `index` this version would stop at: stock etcd
+/// could not start on the directory any more by then.
+pub(crate) fn refuse_auth(entries: &[Entry], index: u64) -> Result<(), OpenError> {
+    let auth = |entry: &&Entry| {
+        // What cannot be read is told when it is applied.
+        entry.index > index
+            && entry.r#type() == EntryType::EntryNormal
+            && InternalRaftRequest::decode(entry.data.clone()).is_ok_and(|r| is_auth(&r))
+    };
+    match entries.iter().find(auth) {
+        Some(entry) => Err(OpenError::AuthInLog { index: entry.index }),
+        None => Ok(()),
     }
 }

@@ -113,6 +113,22 @@ impl Runner {
         let dead = self.member.applier.dead_bytes();
         let written = checkpoint(&self.disk, Path::new(DIRECTORY), &capture).expect("written");
         self.member.applier.checkpointed(&written, dead);
+        for path in &written.dead_files {
+            self.disk.unlink(path).expect("removed, and once");
+        }
+        assert_eq!(self.segments(), written.archive.names(), "no other is left");
+    }
+
+    /// Names of the segments' files.
+    fn segments(&self) -> Vec<String> {
+        let listed = self.disk.list(&Path::new(DIRECTORY).join("store"));
+        let names = listed.expect("listed").into_iter();
+        let mut names: Vec<String> = names
+            .map(|entry| entry.name.to_string_lossy().into_owned())
+            .filter(|name| name.ends_with(".seg"))
+            .collect();
+        names.sort();
+        names
     }
 
     /// The hash of the keys, here and after a start from the last checkpoint.
@@ -133,6 +149,22 @@ fn runner() -> Runner {
         member,
         index: 0,
     }
+}
+
+/// Also of those that were written and joined by one checkpoint, which nothing ever named.
+#[test]
+fn segments_that_were_joined_leave_no_files() {
+    let mut runner = runner();
+    for round in 0..20 {
+        for key in ["a", "b", "c", "d"] {
+            runner.put(key);
+        }
+        if round % 7 == 6 {
+            runner.compact();
+        }
+        runner.checkpoint(round % 5 == 4);
+    }
+    assert!(runner.segments().len() < 10, "{:?}", runner.segments());
 }
 
 #[test]

@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use etcd_proto::etcdserverpb::{InternalRaftRequest, PutRequest};
+use etcd_proto::etcdserverpb::{AuthUserAddRequest, InternalRaftRequest, PutRequest};
 use etcd_proto::raftpb::{Entry, HardState};
 use etcd_proto::walpb::Snapshot;
 use etcd_replica::{
@@ -130,6 +130,23 @@ fn names(disk: &SimDisk) -> Vec<String> {
         .collect()
 }
 
+/// Ends the log with an entry that no member of ours can apply.
+fn add_user(disk: &SimDisk, from: &Snapshot) {
+    let request = InternalRaftRequest {
+        auth_user_add: Some(AuthUserAddRequest::default()),
+        ..InternalRaftRequest::default()
+    };
+    let users = Entry {
+        data: request.encode_to_vec().into(),
+        ..entry(LOG + 1)
+    };
+    let shared: Arc<dyn Disk> = Arc::new(disk.clone());
+    let (mut wal, _) = Wal::open(shared, Path::new(WAL_DIRECTORY), from).expect("opened");
+    wal.append(None, &[users]).expect("written");
+    wal.sync().expect("synced");
+    drop(wal);
+}
+
 #[test]
 fn a_takeover_that_lost_power_at_any_operation_is_completed() {
     let (stock, hash) = stock_directory(2);
@@ -155,6 +172,18 @@ fn a_takeover_that_lost_power_at_any_operation_is_completed() {
             assert!(open_member(&disk).expect("opened").taken_over.is_none());
         }
     }
+}
+
+#[test]
+fn a_log_that_changes_users_is_refused_and_the_store_left_to_stock_etcd() {
+    let (disk, _) = stock_directory(2);
+    add_user(&disk, &Snapshot::default());
+    let refused = open_member(&disk).err().expect("refused");
+    assert!(
+        matches!(refused, OpenError::AuthInLog { index } if index == LOG + 1),
+        "{refused}"
+    );
+    assert_eq!(names(&disk), ["db"]);
 }
 
 #[test]
@@ -187,6 +216,16 @@ fn a_received_snapshot_that_stock_etcd_did_not_switch_to_is_the_store() {
     let file = disk.create(&snap.join(&name)).expect("created");
     let bytes = sent.map().expect("read");
     file.write_at(0, &bytes).expect("written");
+    // A start that fails leaves stock etcd all that it needs.
+    let failing = disk.fork(1);
+    let record = Snapshot {
+        index: STORE + 4,
+        term: 1,
+        ..Snapshot::default()
+    };
+    add_user(&failing, &record);
+    assert!(open_member(&failing).is_err());
+    assert_eq!(names(&failing), [name.as_str(), "db"]);
     let member = open_member(&disk).expect("opened");
     assert_eq!(member.checkpointed_index, STORE + 4);
     assert_eq!(member.consensus.status().last_index, LOG);

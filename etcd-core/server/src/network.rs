@@ -114,6 +114,10 @@ impl PeerEvents for Receiver {
             PeerEvent::SnapshotReceived { message, image } => {
                 return self.keep(node, message, image);
             }
+            PeerEvent::Unsent(message) => {
+                node.unsent(message);
+                return Ok(());
+            }
             PeerEvent::RemovedByPeers => {
                 node.removed_by_peers();
                 return Ok(());

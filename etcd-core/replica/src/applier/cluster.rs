@@ -74,9 +74,9 @@ impl Applier {
     }
 }
 
-/// Name of the request's kind, for the line that a member stops with.
-pub(super) fn kind_of(r: &InternalRaftRequest) -> &'static str {
-    let auth = r.auth_enable.is_some()
+/// Whether it is about users, roles or authentication, of which this version has none.
+pub(crate) fn is_auth(r: &InternalRaftRequest) -> bool {
+    r.auth_enable.is_some()
         || r.auth_disable.is_some()
         || r.auth_status.is_some()
         || r.authenticate.is_some()
@@ -92,8 +92,12 @@ pub(super) fn kind_of(r: &InternalRaftRequest) -> &'static str {
         || r.auth_role_delete.is_some()
         || r.auth_role_get.is_some()
         || r.auth_role_grant_permission.is_some()
-        || r.auth_role_revoke_permission.is_some();
-    if auth {
+        || r.auth_role_revoke_permission.is_some()
+}
+
+/// Name of the request's kind, for the line that a member stops with.
+pub(super) fn kind_of(r: &InternalRaftRequest) -> &'static str {
+    if is_auth(r) {
         "auth"
     } else if r.downgrade_version_test.is_some() {
         "downgrade_version_test"

@@ -2,7 +2,7 @@
 //! member that applies the same entries has the same state and gives the same
 //! answers, whatever its clock says.
 
-mod cluster;
+pub(crate) mod cluster;
 mod kv;
 mod lease;
 mod upkeep;

@@ -99,7 +99,7 @@ impl ApplyThread {
             ApplyTask::Checkpointed(checkpoint) => {
                 self.checkpoint_running = false;
                 self.applier.checkpointed(&checkpoint, self.dead_at_capture);
-                self.shared.view.store(Arc::new(self.applier.view()));
+                self.renew_view();
                 if let Some(since) = self.defragmenting_since.take() {
                     self.shared.tell(Observation::Defragmented(since.elapsed()));
                 }
@@ -198,6 +198,14 @@ impl ApplyThread {
         });
     }
 
+    /// Publishes the same state in its new shape. Whoever kept the old one until the next
+    /// write would keep segments that are gone, and records that a segment holds by now.
+    fn renew_view(&self) {
+        let view = Arc::new(self.applier.view());
+        self.shared.view.store(view.clone());
+        self.shared.watches.push(Vec::new(), view);
+    }
+
     fn install(&mut self, snapshot: &Snapshot) {
         let index = snapshot.metadata.as_ref().map_or(0, |m| m.index);
         self.shared.tell(Observation::Installing(true));
@@ -237,7 +245,7 @@ impl ApplyThread {
             if let Some(since) = self.compacting_since.take() {
                 self.shared.tell(Observation::Compacted(since.elapsed()));
             }
-            self.shared.view.store(Arc::new(self.applier.view()));
+            self.renew_view();
             for waiter in self.compaction_waiters.drain(..) {
                 let _gone = waiter.send(());
             }

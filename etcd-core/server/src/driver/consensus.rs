@@ -13,6 +13,7 @@ use super::disk::DiskTask;
 use super::error::RequestError;
 use super::inbox::ReadWaiter;
 use super::observation::Observation;
+use super::parked::{self, Parked, proposal_id};
 use super::role::Leadership;
 use super::shared::Shared;
 use super::snapshot;
@@ -31,8 +32,7 @@ pub(crate) struct ConsensusThread {
     shared: Arc<Shared>,
     outlets: Outlets,
     tick: Duration,
-    /// Proposals that came while no leader was known.
-    parked: Vec<Input>,
+    parked: Parked,
     reads: Vec<ReadWaiter>,
     reading: Option<Reading>,
     read_context: u64,
@@ -60,7 +60,7 @@ impl ConsensusThread {
             shared,
             outlets,
             tick,
-            parked: Vec::new(),
+            parked: Parked::default(),
             reads: Vec::new(),
             reading: None,
         }
@@ -86,12 +86,13 @@ impl ConsensusThread {
             let mut inputs = batch.inputs;
             self.reads.extend(batch.reads);
             let now = Instant::now();
+            self.take_back(batch.unsent, now);
             if now >= next_tick {
                 inputs.push(Input::Tick);
                 // Ticks that were missed are not made up for: a thread that was not
                 // scheduled must not conclude that the leader was silent.
                 next_tick = now + self.tick;
-                self.retry_parked(&mut inputs);
+                self.retry_parked(now, &mut inputs);
                 if self.is_alone_without_leader() {
                     // There is nobody to wait for, and nobody to disturb.
                     inputs.push(Input::Campaign);
@@ -115,13 +116,27 @@ impl ConsensusThread {
         standing.leader == 0 && standing.is_only_voter
     }
 
-    fn retry_parked(&mut self, inputs: &mut Vec<Input>) {
-        if self.shared.role.now().leader == 0 {
-            let waiters = &self.shared.waiters;
-            self.parked
-                .retain(|input| proposal_id(input).is_some_and(|id| waiters.is_waiting(id)));
-        } else {
-            inputs.append(&mut self.parked);
+    /// Keeps our own proposals that did not leave for a next leader; of what others
+    /// sent by us they know nothing, and so neither do we.
+    fn take_back(&mut self, unsent: Vec<Message>, now: Instant) {
+        let own = self.shared.member_id;
+        let unsent = unsent.into_iter().filter(|message| message.from == own);
+        for input in unsent.flat_map(parked::proposals) {
+            self.park(input, now);
+        }
+    }
+
+    fn retry_parked(&mut self, now: Instant, inputs: &mut Vec<Input>) {
+        self.parked
+            .tidy(&self.shared.waiters, now, self.shared.request_timeout());
+        if self.shared.role.now().leader != 0 {
+            inputs.extend(self.parked.take());
+        }
+    }
+
+    fn park(&mut self, input: Input, now: Instant) {
+        if let Err(input) = self.parked.push(input, now) {
+            self.refuse(&input, RequestError::TooManyRequests);
         }
     }
 
@@ -197,14 +212,18 @@ impl ConsensusThread {
     fn rejected(&mut self, input: Input, rejection: Rejection) {
         let error = match rejection {
             Rejection::Raft(ProposeError::NoLeader | ProposeError::Transferring { .. }) => {
-                self.parked.push(input);
+                self.park(input, Instant::now());
                 return;
             }
             Rejection::Raft(ProposeError::TooLarge { .. }) => RequestError::TooManyRequests,
             Rejection::Raft(ProposeError::NotMember) => RequestError::Stopped,
             Rejection::TermOver => RequestError::NotLeader,
         };
-        if let Some(id) = proposal_id(&input) {
+        self.refuse(&input, error);
+    }
+
+    fn refuse(&self, input: &Input, error: RequestError) {
+        if let Some(id) = proposal_id(input) {
             self.shared.waiters.complete(id, Err(error));
         }
     }
@@ -232,20 +251,16 @@ impl ConsensusThread {
         }
     }
 
-    /// The read under way was for the leader of before. Where there was none it is
-    /// asked for anew; else its callers may ask again.
+    /// The read under way was for the leader of before: it is asked for anew, together
+    /// with those that came since.
     fn reading_under(&mut self, leader_before: u64) {
         let Some(reading) = self.reading.take() else {
             return;
         };
-        if leader_before == 0 {
-            self.reads.extend(reading.waiters);
-            return;
+        if leader_before != 0 {
+            self.shared.tell(Observation::FailedReadIndex);
         }
-        self.shared.tell(Observation::FailedReadIndex);
-        for waiter in reading.waiters {
-            let _gone = waiter.send(Err(RequestError::LeaderChanged));
-        }
+        self.reads.extend(reading.waiters);
     }
 
     fn end_read(&mut self, context: u64, index: u64) {
@@ -271,13 +286,5 @@ impl ConsensusThread {
         for message in snapshots {
             snapshot::send(self.shared.clone(), self.outlets.apply.clone(), message);
         }
-    }
-}
-
-fn proposal_id(input: &Input) -> Option<u64> {
-    match input {
-        Input::Propose { id, .. } => Some(*id),
-        Input::ProposeConfChange(change) => Some(change.id),
-        _ => None,
     }
 }

@@ -18,9 +18,6 @@ pub enum RequestError {
     /// No leader is known.
     #[error("no leader")]
     NoLeader,
-    /// Leadership changed while the request was under way; a read can be repeated.
-    #[error("leader changed")]
-    LeaderChanged,
     /// This member is stopping.
     #[error("server stopped")]
     Stopped,

@@ -3,6 +3,7 @@
 
 use std::time::Instant;
 
+use etcd_proto::raftpb::Message;
 use etcd_replica::Input;
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::oneshot;
@@ -23,6 +24,7 @@ pub(crate) type ReadWaiter = oneshot::Sender<Result<(), RequestError>>;
 struct Queue {
     inputs: Vec<Input>,
     reads: Vec<ReadWaiter>,
+    unsent: Vec<Message>,
     proposal_bytes: usize,
     message_bytes: usize,
     stopped: bool,
@@ -32,6 +34,8 @@ struct Queue {
 pub(crate) struct Batch {
     pub(crate) inputs: Vec<Input>,
     pub(crate) reads: Vec<ReadWaiter>,
+    /// Proposals that did not leave this member.
+    pub(crate) unsent: Vec<Message>,
     pub(crate) stopped: bool,
 }
 
@@ -104,6 +108,12 @@ impl Inbox {
         }
     }
 
+    /// Adds proposals that did not leave this member. They are as many as it holds
+    /// clients, and wait for the next turn, whenever that is.
+    pub(crate) fn push_unsent(&self, message: Message) {
+        self.queue.lock().unsent.push(message);
+    }
+
     /// Ends the thread that takes; nothing more is accepted.
     pub(crate) fn stop(&self) {
         self.queue.lock().stopped = true;
@@ -123,6 +133,7 @@ impl Inbox {
         Batch {
             inputs: std::mem::take(&mut queue.inputs),
             reads: std::mem::take(&mut queue.reads),
+            unsent: std::mem::take(&mut queue.unsent),
             stopped: queue.stopped,
         }
     }

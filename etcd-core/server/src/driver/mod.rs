@@ -21,6 +21,7 @@ mod leases;
 mod members;
 mod node;
 mod observation;
+mod parked;
 mod peers;
 mod publish;
 mod request;

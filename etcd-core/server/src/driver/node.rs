@@ -7,6 +7,7 @@ use etcd_proto::etcdserverpb::alarm_request::AlarmAction;
 use etcd_proto::etcdserverpb::{
     AlarmRequest, AlarmType, InternalRaftRequest, RequestHeader, ResponseHeader,
 };
+use etcd_proto::raftpb::Message;
 use etcd_raft::Progress;
 use etcd_replica::{Capture, Input, View};
 use parking_lot::Mutex;
@@ -137,7 +138,7 @@ impl Node {
 
     /// Time after which a request is given up.
     pub fn request_timeout(&self) -> Duration {
-        Duration::from_secs(5) + 2 * self.shared.election_timeout
+        self.shared.request_timeout()
     }
 
     /// Election timeout.
@@ -345,6 +346,11 @@ impl Node {
     /// Peers say that this member does not belong to the cluster any more.
     pub fn removed_by_peers(&self) {
         self.shared.removed.send_replace(true);
+    }
+
+    /// Proposals of this member that have not left it: they are for the next leader.
+    pub fn unsent(&self, message: Message) {
+        self.shared.inbox.push_unsent(message);
     }
 
     /// An input from the network; given back if there is no room for it now.

@@ -67,6 +67,11 @@ impl Shared {
         u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
+    /// Time after which a request is given up.
+    pub(crate) fn request_timeout(&self) -> Duration {
+        Duration::from_secs(5) + 2 * self.election_timeout
+    }
+
     /// Hands a completion to consensus. It is refused only when that has ended.
     pub(crate) fn complete(&self, input: Input) {
         let _ended = self.inbox.push(input);

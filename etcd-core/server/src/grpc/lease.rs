@@ -89,11 +89,7 @@ impl LeaseService {
         let attempts = async {
             loop {
                 match ask().await {
-                    Err(
-                        RequestError::NotLeader
-                        | RequestError::NoLeader
-                        | RequestError::LeaderChanged,
-                    ) => {}
+                    Err(RequestError::NotLeader | RequestError::NoLeader) => {}
                     answer => return answer,
                 }
                 tokio::time::sleep(RETRY_INTERVAL).await;

@@ -21,7 +21,6 @@ fn code_and_text(error: &RequestError) -> (Code, String) {
         E::Apply(error) => return apply(error),
         E::Membership(error) => return membership(*error),
         E::NoLeader => (Code::Unavailable, "no leader"),
-        E::LeaderChanged => (Code::Unavailable, "leader changed"),
         E::Stopped => (Code::Unavailable, "server stopped"),
         E::Timeout => (Code::Unavailable, "request timed out"),
         E::TimeoutLeaderFailed => (

@@ -14,6 +14,8 @@ pub(super) enum RequestError {
     Dial { url: String, source: io::Error },
     #[error("{0}")]
     Http(#[from] hyper::Error),
+    #[error("dial timed out")]
+    DialTimedOut,
     #[error("timed out")]
     TimedOut,
     #[error("the member has been permanently removed from the cluster")]
@@ -26,6 +28,22 @@ pub(super) enum RequestError {
     UnknownToPeer,
     #[error("unexpected http status {status}: {body}")]
     Status { status: StatusCode, body: String },
+}
+
+impl RequestError {
+    /// Whether it failed before anything of the request was sent.
+    pub(super) fn is_before_request(&self) -> bool {
+        match self {
+            RequestError::NoUrl | RequestError::Dial { .. } | RequestError::DialTimedOut => true,
+            RequestError::Http(error) => error.is_canceled(),
+            RequestError::TimedOut
+            | RequestError::Removed
+            | RequestError::IncompatibleVersion
+            | RequestError::ClusterIdMismatch
+            | RequestError::UnknownToPeer
+            | RequestError::Status { .. } => false,
+        }
+    }
 }
 
 /// Why bytes of a stream are not frames.

@@ -11,6 +11,8 @@ pub enum PeerEvent {
     Message(Message),
     /// Messages to this member were lost, or could not be sent.
     Unreachable(u64),
+    /// A MsgProp that has certainly not left: its leader may be another one by now.
+    Unsent(Message),
     /// A snapshot was taken by its receiver (`ok`), or was not.
     SnapshotSent {
         /// The receiver's ID.

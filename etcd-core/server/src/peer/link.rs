@@ -58,22 +58,22 @@ impl Link {
         for kind in kinds {
             match self.queue(*kind).push(message) {
                 Push::Queued => return,
-                Push::Full => return self.unreachable(),
+                Push::Full(message) => return self.unsent([message]),
                 Push::NotConnected {
                     message: back,
-                    lost,
+                    unsent,
                 } => {
-                    if lost {
+                    if !unsent.is_empty() {
                         self.status
                             .deactivate(kind.name(), "write", "connection is stuck");
-                        self.unreachable();
+                        self.unsent(unsent);
                     }
                     message = back;
                 }
             }
         }
-        if !self.pipeline.push(message) {
-            self.unreachable();
+        if let Err(message) = self.pipeline.push(message) {
+            self.unsent([message]);
         }
     }
 
@@ -83,11 +83,22 @@ impl Link {
         self.shared.notify(PeerEvent::Unreachable(self.id));
     }
 
+    /// Reports messages that have certainly not left. Raft sends its own again;
+    /// proposals nobody would, so they go back to where they came from.
+    pub(super) fn unsent(&self, messages: impl IntoIterator<Item = Message>) {
+        self.unreachable();
+        for message in messages {
+            if message.r#type == MessageType::MsgProp as i32 {
+                self.shared.notify(PeerEvent::Unsent(message));
+            }
+        }
+    }
+
     /// A connection has come for a stream; its number.
     pub(super) fn attach(&self, kind: StreamKind) -> u64 {
-        let (connection, lost) = self.queue(kind).attach();
-        if lost {
-            self.unreachable();
+        let (connection, unsent) = self.queue(kind).attach();
+        if !unsent.is_empty() {
+            self.unsent(unsent);
         }
         self.status.activate();
         tracing::info!(
@@ -100,11 +111,11 @@ impl Link {
 
     /// A connection has ended.
     pub(super) fn detach(&self, kind: StreamKind, connection: u64) {
-        let Some(lost) = self.queue(kind).detach(connection) else {
+        let Some(unsent) = self.queue(kind).detach(connection) else {
             return;
         };
-        if lost {
-            self.unreachable();
+        if !unsent.is_empty() {
+            self.unsent(unsent);
         }
         self.status
             .deactivate(kind.name(), "write", "connection closed");
@@ -117,8 +128,11 @@ impl Link {
 
     /// Ends all streams to the member.
     pub(super) fn close(&self) {
-        self.msgapp.close();
-        self.message.close();
-        self.pipeline.close();
+        let mut unsent = self.msgapp.close();
+        unsent.extend(self.message.close());
+        unsent.extend(self.pipeline.close());
+        if !unsent.is_empty() {
+            self.unsent(unsent);
+        }
     }
 }

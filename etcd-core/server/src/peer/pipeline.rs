@@ -43,28 +43,30 @@ struct State {
 }
 
 impl Pipeline {
-    /// Adds a message; false if it is dropped for want of room.
-    pub(super) fn push(&self, message: Message) -> bool {
+    /// Adds a message, or gives it back for want of room.
+    #[expect(clippy::result_large_err, reason = "a box would cost an allocation")]
+    pub(super) fn push(&self, message: Message) -> Result<(), Message> {
         let mut state = self.state.lock();
         let size = cost(&message);
         let room = state.messages.is_empty()
             || (state.messages.len() < QUEUE_LEN && state.bytes + size <= QUEUE_BYTES);
         if state.closed || !room {
-            return false;
+            return Err(message);
         }
         state.bytes += size;
         state.messages.push_back(message);
         drop(state);
         self.pushed.notify_one();
-        true
+        Ok(())
     }
 
-    /// Takes nothing more and drops what waits.
-    pub(super) fn close(&self) {
-        *self.state.lock() = State {
+    /// Takes nothing more, and returns what waited.
+    pub(super) fn close(&self) -> VecDeque<Message> {
+        let closed = State {
             closed: true,
             ..State::default()
         };
+        std::mem::replace(&mut *self.state.lock(), closed).messages
     }
 
     fn pop(&self) -> Option<Message> {
@@ -117,8 +119,12 @@ async fn post(link: &Link, client: Option<Client>, message: Message) -> Option<C
             Some(client)
         }
         Err(error) => {
+            let unsent = error.is_before_request();
             client.failed(link, "pipeline", "write", &error);
-            link.unreachable();
+            match unsent {
+                true => link.unsent([message]),
+                false => link.unreachable(),
+            }
             None
         }
     }

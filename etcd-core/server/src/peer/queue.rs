@@ -38,12 +38,12 @@ struct State {
 )]
 pub(super) enum Push {
     Queued,
-    /// There is no room; the message is lost.
-    Full,
-    /// There is no connection. `lost` if one has just been given up with messages queued.
+    /// There is no room.
+    Full(Message),
+    /// There is no connection. What waited for one that has just been given up is `unsent`.
     NotConnected {
         message: Message,
-        lost: bool,
+        unsent: Vec<Message>,
     },
 }
 
@@ -68,20 +68,17 @@ impl Queue {
         if !state.connected {
             return Push::NotConnected {
                 message,
-                lost: false,
+                unsent: Vec::new(),
             };
         }
         // A peer that went silent leaves its connection stuck in a write.
         if !state.messages.is_empty() && state.taken.elapsed() > STREAM_TIMEOUT {
-            state.disconnect();
-            return Push::NotConnected {
-                message,
-                lost: true,
-            };
+            let unsent = state.disconnect();
+            return Push::NotConnected { message, unsent };
         }
         let size = cost(&message);
         if state.bytes + size > self.limit_bytes && !state.messages.is_empty() {
-            return Push::Full;
+            return Push::Full(message);
         }
         state.bytes += size;
         if state.messages.is_empty() {
@@ -96,27 +93,27 @@ impl Queue {
         Push::Queued
     }
 
-    /// Makes a new connection the current one. Returns its number, and whether messages
-    /// of the one before were lost.
-    pub(super) fn attach(&self) -> (u64, bool) {
+    /// Makes a new connection the current one. Returns its number, and what the one
+    /// before did not take any more.
+    pub(super) fn attach(&self) -> (u64, Vec<Message>) {
         let mut state = self.state.lock();
-        let lost = state.disconnect();
+        let unsent = state.disconnect();
         state.connections += 1;
         state.connected = true;
         state.taken = Instant::now();
-        (state.connections, lost)
+        (state.connections, unsent)
     }
 
-    /// Ends a connection. `None` if it was not the current one any more, else whether
-    /// messages were lost.
-    pub(super) fn detach(&self, connection: u64) -> Option<bool> {
+    /// Ends a connection. `None` if it was not the current one any more, else what it
+    /// did not take any more.
+    pub(super) fn detach(&self, connection: u64) -> Option<Vec<Message>> {
         let mut state = self.state.lock();
         (state.connected && state.connections == connection).then(|| state.disconnect())
     }
 
-    /// Ends whatever connection there is.
-    pub(super) fn close(&self) {
-        self.state.lock().disconnect();
+    /// Ends whatever connection there is, and returns what waited for it.
+    pub(super) fn close(&self) -> Vec<Message> {
+        self.state.lock().disconnect()
     }
 
     /// Whether there is a connection.
@@ -157,16 +154,14 @@ impl Queue {
 }
 
 impl State {
-    /// Returns whether messages were lost.
-    fn disconnect(&mut self) -> bool {
+    /// Returns what waited for the connection.
+    fn disconnect(&mut self) -> Vec<Message> {
         self.connected = false;
         self.bytes = 0;
-        let lost = !self.messages.is_empty();
-        self.messages.clear();
         if let Some(waker) = self.waker.take() {
             waker.wake();
         }
-        lost
+        std::mem::take(&mut self.messages).into()
     }
 }
 

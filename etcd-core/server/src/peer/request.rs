@@ -121,7 +121,7 @@ async fn connect(shared: &Shared, url: &Uri) -> Result<SendRequest<PostBody>, Re
                 source,
             });
         }
-        Err(_) => return Err(RequestError::TimedOut),
+        Err(_) => return Err(RequestError::DialTimedOut),
     };
     let (sender, connection) = handshake(TokioIo::new(stream)).await?;
     // It ends with its sender and the body of its last answer.

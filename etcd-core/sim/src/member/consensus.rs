@@ -27,10 +27,10 @@ impl Process {
         self.receive(Input::Tick, env);
         if self.leader == 0 {
             let (waiters, now) = (&self.waiters, env.now);
-            self.parked.retain(|input| {
-                proposal_id(input)
-                    .and_then(|id| waiters.get(&id))
-                    .is_some_and(|waiter| now < waiter.deadline)
+            self.parked.retain(|input| match proposal_id(input) {
+                Some(id) => waiters.get(&id).is_some_and(|waiter| now < waiter.deadline),
+                // Another member's; its caller may be waiting.
+                None => true,
             });
         } else {
             self.inbox.append(&mut self.parked);
@@ -158,14 +158,7 @@ impl Process {
         let Some(reading) = self.reading.take() else {
             return;
         };
-        if before == 0 {
-            self.reads.extend(reading.waiters);
-            return;
-        }
-        for waiter in reading.waiters {
-            let (PendingRead::Get { caller, .. } | PendingRead::KeepAlive { caller, .. }) = waiter;
-            env.reply(caller, Reply::Unknown(Why("leader changed")));
-        }
+        self.reads.extend(reading.waiters);
     }
 
     fn end_read(&mut self, context: u64, index: u64, env: &mut Env) {

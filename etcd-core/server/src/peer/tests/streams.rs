@@ -130,6 +130,44 @@ async fn an_absent_peer_is_reported_unreachable() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn b035_a_proposal_that_did_not_leave_comes_back_and_one_that_may_have_does_not() {
+    let (mut one, two) = (Host::start(1).await, Host::start(2).await);
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    one.transport.add_peer(2, &[format!("http://{nobody}")]);
+    let proposal = |to| Message {
+        r#type: MessageType::MsgProp as i32,
+        ..append(1, to, 0, 100)
+    };
+    one.transport.send(vec![heartbeat(1, 2, 1), proposal(2)]);
+    loop {
+        match one.event().await {
+            PeerEvent::Unreachable(2) => {}
+            PeerEvent::Unsent(message) => {
+                assert_eq!(message, proposal(2));
+                break;
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    // It is refused, and so has arrived: what became of it is not known here.
+    one.transport.add_peer(3, &two.urls());
+    one.transport.send(vec![proposal(3)]);
+    until(|| one.transport.peer_status(3).unwrap().sent_failures > 0).await;
+    one.transport.remove_peer(3);
+    let mut events = Vec::new();
+    while let Ok(event) = one.events.try_recv() {
+        events.push(event);
+    }
+    assert!(
+        !events.iter().any(|e| matches!(e, PeerEvent::Unsent(_))),
+        "{events:?}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn s31_a_receiver_without_room_gets_everything_later() {
     let one = Host::start(1).await;
     let mut two = Host::start_in(2, CLUSTER, 4).await;

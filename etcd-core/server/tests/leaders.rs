@@ -1,21 +1,23 @@
 //! Three members in this process, over a network that can be cut.
 
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use etcd_proto::etcdserverpb::{InternalRaftRequest, LeaseGrantRequest};
-use etcd_proto::raftpb::Message;
+use etcd_proto::etcdserverpb::{InternalRaftRequest, LeaseGrantRequest, PutRequest};
+use etcd_proto::raftpb::{Message, MessageType};
 use etcd_replica::{Boot, Input, Member, Membership};
 use etcd_server::driver::{KeepAlive, Node, NodeConfig, Peers, SnapshotSource};
 use etcd_storage::disk::{Disk, RealDisk};
 
-/// Hands messages to the other nodes, unless it is cut.
+/// Hands messages to the other nodes, unless it is cut or they are gone.
 #[derive(Default)]
 struct Wire {
     nodes: OnceLock<Vec<Node>>,
     cut: AtomicBool,
+    /// A member to which nothing can be sent; 0 is nobody.
+    gone: AtomicU64,
 }
 
 struct End(Arc<Wire>);
@@ -26,6 +28,13 @@ impl Peers for End {
             return;
         };
         for message in messages {
+            if self.0.gone.load(Ordering::Acquire) == message.to {
+                let from = nodes.iter().find(|n| n.member_id() == message.from);
+                if let (MessageType::MsgProp, Some(from)) = (message.r#type(), from) {
+                    from.unsent(message);
+                }
+                continue;
+            }
             let to = nodes.iter().find(|n| n.member_id() == message.to);
             if let (false, Some(to)) = (self.0.cut.load(Ordering::Acquire), to) {
                 to.receive(Input::Message(message)).ok();
@@ -77,9 +86,8 @@ fn start(directory: &Path, members: &[Member], place: usize, wire: &Arc<Wire>) -
     node
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn s26_a_leader_without_a_quorum_keeps_no_lease_alive() {
-    let directory = tempfile::tempdir().unwrap();
+/// Three members, and the one that leads.
+async fn three(directory: &Path, wire: &Arc<Wire>) -> (Vec<Node>, Node) {
     let members: Vec<Member> = (1..=3)
         .map(|id| Member {
             id,
@@ -87,12 +95,10 @@ async fn s26_a_leader_without_a_quorum_keeps_no_lease_alive() {
             ..Member::default()
         })
         .collect();
-    let wire = Arc::new(Wire::default());
     let nodes: Vec<Node> = (0..3)
-        .map(|place| start(directory.path(), &members, place, &wire))
+        .map(|place| start(directory, &members, place, wire))
         .collect();
     assert!(wire.nodes.set(nodes.clone()).is_ok());
-
     let mut changes = nodes[0].leadership_changes();
     let led = changes.wait_for(|l| l.leader != 0);
     let leader = tokio::time::timeout(Duration::from_secs(30), led)
@@ -101,6 +107,24 @@ async fn s26_a_leader_without_a_quorum_keeps_no_lease_alive() {
         .unwrap()
         .leader;
     let leader = nodes.iter().find(|n| n.member_id() == leader).unwrap();
+    (nodes.clone(), leader.clone())
+}
+
+fn put(key: &'static str) -> InternalRaftRequest {
+    InternalRaftRequest {
+        put: Some(PutRequest {
+            key: key.into(),
+            ..PutRequest::default()
+        }),
+        ..InternalRaftRequest::default()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn s26_a_leader_without_a_quorum_keeps_no_lease_alive() {
+    let directory = tempfile::tempdir().unwrap();
+    let wire = Arc::new(Wire::default());
+    let (nodes, leader) = three(directory.path(), &wire).await;
     let grant = LeaseGrantRequest { id: 7, ttl: 60 };
     let request = InternalRaftRequest {
         lease_grant: Some(grant),
@@ -115,5 +139,29 @@ async fn s26_a_leader_without_a_quorum_keeps_no_lease_alive() {
     let (renewed, told) = tokio::join!(leader.renew_lease(7), leader.lease_time_to_live(7));
     assert!(renewed.is_err(), "{renewed:?}");
     assert!(told.is_err(), "{told:?}");
+    tokio::task::block_in_place(|| nodes.iter().for_each(Node::stop));
+}
+
+/// Stock etcd drops what it cannot forward, and its client waits in vain.
+#[tokio::test(flavor = "multi_thread")]
+async fn b035_proposals_and_reads_of_a_follower_outlive_the_leader() {
+    let directory = tempfile::tempdir().unwrap();
+    let wire = Arc::new(Wire::default());
+    let (nodes, leader) = three(directory.path(), &wire).await;
+    let id = leader.member_id();
+    let follower = nodes.iter().find(|n| n.member_id() != id).unwrap();
+    let before = follower.propose(put("before")).await.unwrap().revision;
+
+    wire.gone.store(id, Ordering::Release);
+    tokio::task::block_in_place(|| leader.stop());
+    assert_eq!(follower.leadership().leader, id, "it does not know yet");
+    let puts = ["a", "b", "c"].map(|key| follower.propose(put(key)));
+    let (puts, read) = tokio::join!(futures::future::join_all(puts), follower.read_index());
+    read.unwrap();
+    for put in puts {
+        put.unwrap().result.unwrap();
+    }
+    let after = follower.propose(put("after")).await.unwrap().revision;
+    assert_eq!(after, before + 4, "each once");
     tokio::task::block_in_place(|| nodes.iter().for_each(Node::stop));
 }

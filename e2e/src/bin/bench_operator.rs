@@ -1,43 +1,14 @@
 //! The operator with many clusters: what it costs when they are healthy, and how soon new
 //! ones are Ready.
-//!
-//! ```text
-//!  API server, its controllers and scheduler, on our etcd     (e2e/kubernetes, no nodes)
-//!      ^                       ^
-//!  etcd-operator           kubelet.rs: nodes that exist, pods that "run"
-//!      | dials 10.200.x.y      | tickets
-//!      v                       v
-//!  answers.rs  <------  members.rs: what each member would say
-//! ```
-//!
-//! The operator is the program of the product, unchanged and without a setting of its
-//! own for this; that the addresses it dials are all of one network is nothing it sees.
-
-mod answers;
-mod fleet;
-mod ground;
-mod kubelet;
-mod measure;
-mod members;
 
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
-use etcd_e2e::kubernetes::Kubernetes;
-use kube::config::{KubeConfigOptions, Kubeconfig};
-use kube::{Client, Config};
+use etcd_e2e::fleet::{self, Fleet, Look, Operator, memory, settled};
 use serde_json::Value;
 
-use crate::fleet::Fleet;
-use crate::ground::{Ground, Operator};
-use crate::measure::{Look, memory};
-use crate::members::Members;
-
-/// Pods a node takes.
-const PODS_PER_NODE: usize = 300;
 /// The aims, for 1,000 healthy clusters of three.
 const MEMORY_MIB: f64 = 100.0;
 const CORE_PERCENT: f64 = 5.0;
@@ -77,16 +48,9 @@ fn main() -> Result<()> {
         "a control plane without nodes, in {}",
         arguments.state.display()
     );
-    let kubernetes = Kubernetes::start_without_nodes(&arguments.state)?;
-    // Networks are a thread's; what the runtime starts is in that of the thread that makes it.
-    let ground = Ground::enter(&kubernetes)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()?;
-    let missed = runtime.block_on(bench(&kubernetes, &arguments))?;
-    runtime.shutdown_background();
-    drop(ground);
+    let missed = fleet::with(&arguments.state, arguments.clusters, async |fleet| {
+        bench(&fleet, &arguments).await
+    })?;
     for missed in &missed {
         println!("missed: {missed}");
     }
@@ -94,25 +58,15 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-async fn bench(kubernetes: &Kubernetes, arguments: &Arguments) -> Result<Vec<String>> {
+async fn bench(fleet: &Fleet<'_>, arguments: &Arguments) -> Result<Vec<String>> {
     let spec: Value = serde_json::from_str(&arguments.spec).context("--spec")?;
     let limit = Duration::from_secs(arguments.limit);
-    let file = Kubeconfig::read_from(kubernetes.kubeconfig())?;
-    let config = Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await?;
-    let client = Client::try_from(config)?;
-    install(kubernetes).await?;
-    let members = Arc::new(Members::default());
-    answers::serve(Arc::clone(&members)).await?;
-    let nodes = (3 * arguments.clusters).div_ceil(PODS_PER_NODE).max(3);
-    kubelet::run(&client, nodes, members).await?;
-    let log = arguments.state.join("log/operator.log");
-    let start = |image| Operator::start(kubernetes.places(), &kubernetes.kubeconfig(), image, &log);
-    let operator = start("localhost/etcd-core:1")?;
-    let fleet = Fleet::new(&client).await?;
+    let clusters = &fleet.clusters;
+    let operator = fleet.operator("localhost/etcd-core:1").await?;
 
     let burst = arguments.burst.min(arguments.clusters);
-    let before = started(operator.pid()).await?;
-    let mut took = fleet.grow(0, burst, &spec, limit).await?;
+    let before = Look::at(operator.pid()).await?;
+    let mut took = clusters.grow(0, burst, &spec, limit).await?;
     took.sort();
     let made = Look::at(operator.pid()).await?.since(&before);
     println!("\n{burst} clusters of three created at once");
@@ -128,59 +82,17 @@ async fn bench(kubernetes: &Kubernetes, arguments: &Arguments) -> Result<Vec<Str
         made.writes() / burst as f64,
         made.cpu.as_secs_f64() * 1000.0 / burst as f64
     );
-    fleet.grow(burst, arguments.clusters, &spec, limit).await?;
+    clusters
+        .grow(burst, arguments.clusters, &spec, limit)
+        .await?;
     println!("{} clusters are Ready", arguments.clusters);
-    settled(operator.pid(), limit).await?;
+    settled(&operator, limit).await?;
     steady(operator.pid(), arguments.clusters, limit).await?;
     let missed = healthy(operator.pid(), arguments).await?;
     if arguments.upgrade {
-        upgrade(&fleet, operator, start, arguments.clusters, limit).await?;
+        upgrade(fleet, operator, arguments.clusters, limit).await?;
     }
     Ok(missed)
-}
-
-async fn install(kubernetes: &Kubernetes) -> Result<()> {
-    let crds = kubernetes.places().repository.join("crds");
-    let crds = crds.to_str().context("a path in UTF-8")?;
-    let kubectl = kubernetes.kubectl();
-    kubectl.run(&["apply", "--server-side", "-k", crds]).await?;
-    kubectl
-        .run(&[
-            "wait",
-            "--for=condition=Established",
-            "crd/etcdclusters.etcd-core.io",
-        ])
-        .await?;
-    Ok(())
-}
-
-/// Waits until the operator answers.
-async fn started(pid: u32) -> Result<Look> {
-    let mut last = None;
-    for _ in 0..600 {
-        match Look::at(pid).await {
-            Ok(look) => return Ok(look),
-            Err(error) => last = Some(error),
-        }
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
-    Err(last.context("never looked")?).context("the operator does not answer")
-}
-
-/// Waits until a whole round of looks has written nothing.
-async fn settled(pid: u32, limit: Duration) -> Result<()> {
-    let quiet = async {
-        loop {
-            let before = Look::at(pid).await?;
-            tokio::time::sleep(Duration::from_secs(10)).await;
-            if Look::at(pid).await?.since(&before).writes() < 1.0 {
-                return Ok(());
-            }
-        }
-    };
-    tokio::time::timeout(limit, quiet)
-        .await
-        .context("the operator goes on writing")?
 }
 
 /// Waits until the clusters are looked at as rarely as healthy ones are.
@@ -247,32 +159,15 @@ async fn healthy(pid: u32, arguments: &Arguments) -> Result<Vec<String>> {
 
 /// Another operator, whose pods would look different: it restarts nothing by itself.
 async fn upgrade(
-    fleet: &Fleet,
+    fleet: &Fleet<'_>,
     operator: Operator,
-    start: impl Fn(&'static str) -> Result<Operator>,
     clusters: usize,
     limit: Duration,
 ) -> Result<()> {
-    let before = fleet.pods().await?;
-    operator.stop()?;
-    let operator = start("localhost/etcd-core:2")?;
-    started(operator.pid()).await?;
-    fleet.until_all(clusters, "UpdatePending", limit).await?;
-    settled(operator.pid(), limit).await?;
-    let after = fleet.pods().await?;
-    ensure!(
-        before == after,
-        "the new operator restarted pods: {} before, {} after, {} the same",
-        before.len(),
-        after.len(),
-        before
-            .iter()
-            .filter(|(name, uid)| after.get(*name) == Some(*uid))
-            .count()
-    );
+    let image = "localhost/etcd-core:2";
+    let (operator, pods) = fleet.upgrade(operator, image, clusters, limit).await?;
     println!(
-        "\nthe operator was upgraded over {clusters} clusters: 0 of {} pods restarted, each says UpdatePending",
-        after.len()
+        "\nthe operator was upgraded over {clusters} clusters: 0 of {pods} pods restarted, each says UpdatePending"
     );
     let (_, most) = memory(operator.pid())?;
     println!("  memory after a start with all of them there: at most {most:.0} MiB");

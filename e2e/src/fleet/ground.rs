@@ -6,21 +6,21 @@ use std::os::fd::AsFd;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
+use crate::kubernetes::{Kubernetes, Places};
 use anyhow::{Context, Result, ensure};
-use etcd_e2e::kubernetes::{Kubernetes, Places};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 /// Where metrics and health of the operator are served.
-pub(crate) const OPERATOR: &str = "127.0.0.1:8080";
+pub(super) const OPERATOR: &str = "127.0.0.1:8080";
 
 /// A network whose every address in 10.200.0.0/16 is its own, with a cable to the API server.
-pub(crate) struct Ground {
+pub(super) struct Ground {
     holder: Child,
 }
 
 impl Ground {
     /// Makes it, and moves this thread and what it starts from now on into it.
-    pub(crate) fn enter(kubernetes: &Kubernetes) -> Result<Ground> {
+    pub(super) fn enter(kubernetes: &Kubernetes) -> Result<Ground> {
         kubernetes.enter()?;
         let holder = Command::new("setpriv")
             .args([
@@ -86,16 +86,11 @@ fn ip(args: &[&str]) -> Result<()> {
 }
 
 /// The operator, as its chart would run it.
-pub(crate) struct Operator(Child);
+pub struct Operator(Child);
 
 impl Operator {
     /// Starts it, named by `image`; its log goes on in `log`.
-    pub(crate) fn start(
-        places: &Places,
-        kubeconfig: &Path,
-        image: &str,
-        log: &Path,
-    ) -> Result<Operator> {
+    pub fn start(places: &Places, kubeconfig: &Path, image: &str, log: &Path) -> Result<Operator> {
         let log = File::options()
             .create(true)
             .append(true)
@@ -118,12 +113,12 @@ impl Operator {
     }
 
     /// Its process.
-    pub(crate) fn pid(&self) -> u32 {
+    pub fn pid(&self) -> u32 {
         self.0.id()
     }
 
     /// Ends it as Kubernetes would, so that it gives its Lease back.
-    pub(crate) fn stop(mut self) -> Result<()> {
+    pub fn stop(mut self) -> Result<()> {
         let pid = rustix::process::Pid::from_child(&self.0);
         rustix::process::kill_process(pid, rustix::process::Signal::TERM)
             .context("stopping the operator")?;

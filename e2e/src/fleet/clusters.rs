@@ -18,7 +18,7 @@ use tokio::sync::Notify;
 const NAMESPACE: &str = "fleet";
 
 /// The clusters of the bench.
-pub(crate) struct Fleet {
+pub struct Clusters {
     client: Client,
     seen: Arc<Seen>,
 }
@@ -32,21 +32,21 @@ struct Seen {
     changed: Notify,
 }
 
-impl Fleet {
+impl Clusters {
     /// Makes the namespace and begins to watch.
-    pub(crate) async fn new(client: &Client) -> Result<Fleet> {
+    pub async fn new(client: &Client) -> Result<Clusters> {
         let namespaces: Api<Namespace> = Api::all(client.clone());
         let namespace = serde_json::from_value(json!({"metadata": {"name": NAMESPACE}}))?;
         namespaces
             .create(&PostParams::default(), &namespace)
             .await
             .context("the namespace")?;
-        let fleet = Fleet {
+        let clusters = Clusters {
             client: client.clone(),
             seen: Arc::default(),
         };
-        let seen = Arc::clone(&fleet.seen);
-        let watch = watcher(fleet.clusters(), watcher::Config::default());
+        let seen = Arc::clone(&clusters.seen);
+        let watch = watcher(clusters.clusters(), watcher::Config::default());
         let watch = watch.default_backoff().applied_objects();
         tokio::spawn(async move {
             let mut watch = std::pin::pin!(watch);
@@ -57,7 +57,7 @@ impl Fleet {
                 }
             }
         });
-        Ok(fleet)
+        Ok(clusters)
     }
 
     fn clusters(&self) -> Api<DynamicObject> {
@@ -70,7 +70,7 @@ impl Fleet {
     }
 
     /// Creates clusters number `from` to `to`, and waits until they are Ready. How long each took.
-    pub(crate) async fn grow(
+    pub async fn grow(
         &self,
         from: usize,
         to: usize,
@@ -109,12 +109,7 @@ impl Fleet {
     }
 
     /// Waits until that many clusters have a condition.
-    pub(crate) async fn until_all(
-        &self,
-        clusters: usize,
-        condition: &str,
-        limit: Duration,
-    ) -> Result<()> {
+    pub async fn until_all(&self, clusters: usize, condition: &str, limit: Duration) -> Result<()> {
         self.until(
             limit,
             &format!("{clusters} clusters are {condition}"),
@@ -145,7 +140,7 @@ impl Fleet {
     }
 
     /// UIDs of all pods, by name.
-    pub(crate) async fn pods(&self) -> Result<BTreeMap<String, String>> {
+    pub async fn pods(&self) -> Result<BTreeMap<String, String>> {
         let api: Api<Pod> = Api::namespaced(self.client.clone(), NAMESPACE);
         let pods = api.list(&ListParams::default()).await.context("the pods")?;
         Ok(pods

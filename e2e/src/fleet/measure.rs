@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use crate::http;
 use anyhow::{Context, Result};
-use etcd_e2e::http;
 
-use crate::ground::OPERATOR;
+use super::ground::OPERATOR;
 
 /// The operator at one time.
-pub(crate) struct Look {
+pub struct Look {
     at: Instant,
     cpu: Duration,
     /// Requests by verb and resource.
@@ -18,16 +18,16 @@ pub(crate) struct Look {
 }
 
 /// What happened between two looks.
-pub(crate) struct Usage {
-    pub(crate) took: Duration,
-    pub(crate) cpu: Duration,
-    pub(crate) requests: BTreeMap<(String, String), f64>,
-    pub(crate) reconciles: f64,
+pub struct Usage {
+    pub took: Duration,
+    pub cpu: Duration,
+    pub requests: BTreeMap<(String, String), f64>,
+    pub reconciles: f64,
 }
 
 impl Look {
     /// Looks at the process and at its metrics.
-    pub(crate) async fn at(pid: u32) -> Result<Look> {
+    pub async fn at(pid: u32) -> Result<Look> {
         let (_, text) = http::get(&format!("http://{OPERATOR}/metrics")).await?;
         let mut requests = BTreeMap::new();
         let mut reconciles = 0.0;
@@ -62,7 +62,7 @@ impl Look {
     }
 
     /// What happened since `before`.
-    pub(crate) fn since(&self, before: &Look) -> Usage {
+    pub fn since(&self, before: &Look) -> Usage {
         let requests = self.requests.iter().map(|(key, count)| {
             let earlier = before.requests.get(key).copied().unwrap_or(0.0);
             (key.clone(), count - earlier)
@@ -78,12 +78,12 @@ impl Look {
 
 impl Usage {
     /// Share of one core, in percent.
-    pub(crate) fn percent(&self) -> f64 {
+    pub fn percent(&self) -> f64 {
         100.0 * self.cpu.as_secs_f64() / self.took.as_secs_f64()
     }
 
     /// Requests that change something, beside the operator's own Lease.
-    pub(crate) fn writes(&self) -> f64 {
+    pub fn writes(&self) -> f64 {
         let writes = self.requests.iter().filter(|((verb, resource), _)| {
             !matches!(verb.as_str(), "get" | "list" | "watch") && resource != "leases"
         });
@@ -91,7 +91,7 @@ impl Usage {
     }
 
     /// All requests, beside those for the operator's own Lease.
-    pub(crate) fn all(&self) -> f64 {
+    pub fn all(&self) -> f64 {
         let all = self.requests.iter();
         all.filter(|((_, resource), _)| resource != "leases")
             .fold(0.0, |sum, (_, count)| sum + count)
@@ -116,7 +116,7 @@ fn cpu(pid: u32) -> Result<Duration> {
 }
 
 /// Memory of a process in MiB: what it has now, and the most it ever had.
-pub(crate) fn memory(pid: u32) -> Result<(f64, f64)> {
+pub fn memory(pid: u32) -> Result<(f64, f64)> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).context("the operator")?;
     let kib = |name: &str| -> Result<f64> {
         let line = status.lines().find_map(|line| line.strip_prefix(name));

@@ -12,11 +12,11 @@ use serde::Deserialize;
 use sha1::{Digest, Sha1};
 
 /// What every member answers for its version.
-pub(crate) const VERSION: &str = "3.7.3";
+pub(super) const VERSION: &str = "3.7.3";
 
 /// All of them.
 #[derive(Default)]
-pub(crate) struct Members(Mutex<State>);
+pub(super) struct Members(Mutex<State>);
 
 #[derive(Default)]
 struct State {
@@ -46,11 +46,11 @@ struct Etcd {
 
 /// A line of the member list.
 #[derive(Clone, Debug)]
-pub(crate) struct Line {
-    pub(crate) id: u64,
-    pub(crate) name: String,
-    pub(crate) url: String,
-    pub(crate) learner: bool,
+pub(super) struct Line {
+    pub(super) id: u64,
+    pub(super) name: String,
+    pub(super) url: String,
+    pub(super) learner: bool,
 }
 
 /// The operator's ticket, as it stands on the pod.
@@ -67,7 +67,7 @@ struct Ticket {
 }
 
 /// What runs at an address.
-pub(crate) enum Runs {
+pub(super) enum Runs {
     /// No pod has it.
     Nothing,
     /// A pod that waits for its ticket; its UID.
@@ -77,18 +77,18 @@ pub(crate) enum Runs {
 }
 
 /// What an etcd knows.
-pub(crate) struct Answer {
-    pub(crate) cluster: u64,
-    pub(crate) member: u64,
-    pub(crate) learner: bool,
+pub(super) struct Answer {
+    pub(super) cluster: u64,
+    pub(super) member: u64,
+    pub(super) learner: bool,
     /// 0: there is no quorum.
-    pub(crate) leader: u64,
-    pub(crate) members: Vec<Line>,
+    pub(super) leader: u64,
+    pub(super) members: Vec<Line>,
 }
 
 impl Members {
     /// Takes in a pod that was scheduled: its address, and whether etcd runs there.
-    pub(crate) fn seen(&self, pod: &Pod) -> Result<(Ipv4Addr, bool)> {
+    pub(super) fn seen(&self, pod: &Pod) -> Result<(Ipv4Addr, bool)> {
         let label = |name: &str| pod.labels().get(name).cloned();
         let cluster = label("etcd-core.io/cluster").context("a pod of no cluster")?;
         let member = label("etcd-core.io/member").context("a pod of no member")?;
@@ -113,7 +113,7 @@ impl Members {
     }
 
     /// The pod is gone, and its address with it.
-    pub(crate) fn gone(&self, pod: &Pod) {
+    pub(super) fn gone(&self, pod: &Pod) {
         let state = &mut *self.0.lock();
         if let Some(address) = state.addresses.remove(&pod.uid().unwrap_or_default()) {
             state.pods.remove(&address);
@@ -121,7 +121,7 @@ impl Members {
     }
 
     /// What runs at that address.
-    pub(crate) fn at(&self, address: Ipv4Addr) -> Runs {
+    pub(super) fn at(&self, address: Ipv4Addr) -> Runs {
         let state = self.0.lock();
         let Some(place) = state.pods.get(&address) else {
             return Runs::Nothing;
@@ -141,7 +141,7 @@ impl Members {
     }
 
     /// Changes the cluster that answers at that address.
-    pub(crate) fn change<T>(
+    pub(super) fn change<T>(
         &self,
         address: Ipv4Addr,
         change: impl FnOnce(&mut Vec<Line>) -> T,
@@ -197,6 +197,6 @@ fn member_id(url: &str, token: &str) -> u64 {
 }
 
 /// Any ID will do for a member that joins.
-pub(crate) fn new_id(url: &str) -> u64 {
+pub(super) fn new_id(url: &str) -> u64 {
     member_id(url, "joined")
 }

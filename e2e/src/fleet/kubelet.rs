@@ -14,7 +14,7 @@ use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Client, ResourceExt};
 use serde_json::{Value, json};
 
-use crate::members::Members;
+use super::members::Members;
 
 /// Pods handled at a time.
 const CONCURRENCY: usize = 32;
@@ -22,7 +22,7 @@ const CONCURRENCY: usize = 32;
 const HEARTBEAT: Duration = Duration::from_secs(10);
 
 /// Registers `nodes` nodes and begins to run what is scheduled to them.
-pub(crate) async fn run(client: &Client, nodes: usize, members: Arc<Members>) -> Result<()> {
+pub(super) async fn run(client: &Client, nodes: usize, members: Arc<Members>) -> Result<()> {
     for number in 1..=nodes {
         register(client, &name(number)).await?;
     }

@@ -17,13 +17,13 @@ use tokio::net::{TcpListener, TcpStream};
 use tonic::transport::{Server, server::TcpConnectInfo};
 use tonic::{Request, Response, Status};
 
-use crate::members::{Answer, Line, Members, Runs, VERSION, new_id};
+use super::members::{Answer, Line, Members, Runs, VERSION, new_id};
 
 #[derive(Clone)]
 struct Stub(Arc<Members>);
 
 /// Begins to answer on every address of this network.
-pub(crate) async fn serve(members: Arc<Members>) -> Result<()> {
+pub(super) async fn serve(members: Arc<Members>) -> Result<()> {
     let http = TcpListener::bind(("0.0.0.0", 2381))
         .await
         .context("the metrics port")?;
