@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help build stock kubernetes demo demo-shell demo-down test lint unit conformance sim bench bench-operator soak e2e crds clean-caches
+.PHONY: help build stock kubernetes demo demo-shell demo-down test lint unit conformance sim bench bench-snapshot bench-operator soak e2e crds clean-caches
 
 TRIPLE ?= $(shell uname -m)-unknown-linux-gnu
 TARGET ?= ours
@@ -61,6 +61,9 @@ sim: ## the simulation with SEEDS=n seeds
 
 bench: build stock ## our server and stock etcd side by side; ARGS=--quick for a first look
 	ETCD_BIN=$(PRODUCT)/etcd cargo run --locked --release -p etcd-e2e --bin bench -- $(ARGS)
+
+bench-snapshot: build stock ## snapshots of a store of 2 GiB, ours and stock's; ARGS="--mib 256" for a first look
+	ETCD_BIN=$(PRODUCT)/etcd cargo run --locked --release -p etcd-e2e --bin bench_snapshot -- $(ARGS)
 
 bench-operator: packages build stock kubernetes ## the operator with 1,000 clusters of three (root); ARGS="--clusters 20" for a first look
 	cargo run --locked --release -p etcd-e2e --bin bench_operator -- --upgrade $(ARGS)

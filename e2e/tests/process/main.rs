@@ -14,6 +14,7 @@ mod etcdctl_cluster;
 mod etcdutl;
 mod flags;
 mod frames;
+mod interop;
 mod listeners;
 mod membership;
 mod memory;

@@ -85,7 +85,7 @@ fn peer_url(text: &str) -> Result<String, Error> {
     if port.parse::<u16>().is_err() || host.is_empty() {
         return refused(r#"URL address does not have the form "host:port""#);
     }
-    if url.path().trim_end_matches('/') != "" {
+    if !url.path().trim_end_matches('/').is_empty() {
         return refused("URL must not contain a path");
     }
     Ok(text.trim_end_matches('/').to_owned())

@@ -155,7 +155,8 @@ impl Capture {
         Ok(())
     }
 
-    fn visit_records(
+    /// As `visit_sizes`, with the values.
+    pub(crate) fn visit_records(
         &self,
         visit: &mut dyn FnMut(RawKey, Bytes) -> ControlFlow<()>,
     ) -> Result<(), ArchiveError> {

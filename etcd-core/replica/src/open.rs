@@ -397,14 +397,14 @@ fn remove_unnamed(disk: &dyn Disk, store: &Path, manifest: &Manifest) -> Result<
     Ok(())
 }
 
-fn fresh(config: ApplierConfig) -> Applier {
+pub(crate) fn fresh(config: ApplierConfig) -> Applier {
     let lessor = Lessor::new(config.lease.clone());
     let archive = Arc::new(SegmentArchive::default());
     let store = Store::new(archive.clone());
     Applier::new(config, store, Rows::default(), lessor, archive)
 }
 
-fn load(
+pub(crate) fn load(
     disk: &Arc<dyn Disk>,
     store: &Path,
     manifest: &Manifest,

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use etcd_proto::etcdserverpb::InternalRaftRequest;
-use etcd_proto::raftpb::{Entry, EntryType};
+use etcd_proto::raftpb::{ConfState, Entry, EntryType};
 use etcd_storage::bolt::Image;
 use etcd_storage::disk::{Disk, Lock, LockKind, OpenMode};
 use etcd_storage::manifest::Manifest;
@@ -31,7 +31,7 @@ impl StockStore {
     ///
     /// # Errors
     /// [`OpenError::Disk`] if another process holds it, [`OpenError::Store`] if it is
-    /// damaged, or of an etcd before 3.5, or its members are not those of its raft.
+    /// damaged, or of an etcd before 3.5.
     pub(crate) fn find(disk: &dyn Disk, directory: &Path) -> Result<Option<StockStore>, OpenError> {
         let path = directory.join("snap").join("db");
         if !disk.exists(&path)? {
@@ -61,33 +61,44 @@ impl StockStore {
     }
 
     fn check(&self) -> Result<(), OpenError> {
-        let fault = |reason: &str| {
-            Err(OpenError::Store(StoreError::Image {
-                path: self.path.clone(),
-                reason: reason.to_owned(),
-            }))
-        };
         if self.index() == 0 {
             return Ok(());
         }
         if self.rows.term == 0 {
-            return fault("it is of an etcd before 3.5: run 3.5 on it first");
-        }
-        let raft = &self.rows.conf_state;
-        let members = self.rows.membership.conf_state();
-        let same = set(&raft.voters) == set(&members.voters)
-            && set(&raft.learners) == set(&members.learners);
-        if !raft.voters.is_empty() && !same {
-            return fault("its members are not those of its raft configuration");
+            return Err(self.fault("it is of an etcd before 3.5: run 3.5 on it first"));
         }
         Ok(())
+    }
+
+    /// Whether its members are those that raft counts with. The row that says whom it
+    /// counts with is the old cluster's where stock etcdutl has restored a snapshot and
+    /// no member has come or gone since; then the log's record says it.
+    fn check_members(&self, recorded: Option<&ConfState>) -> Result<(), OpenError> {
+        let sorted = |c: &ConfState| (set(&c.voters), set(&c.learners));
+        let stored = &self.rows.conf_state;
+        let members = sorted(&self.rows.membership.conf_state());
+        let agree = stored.voters.is_empty()
+            || members == sorted(stored)
+            || recorded.is_some_and(|recorded| members == sorted(recorded));
+        if agree {
+            return Ok(());
+        }
+        Err(self.fault("its members are not those of its raft configuration"))
+    }
+
+    fn fault(&self, reason: &str) -> OpenError {
+        OpenError::Store(StoreError::Image {
+            path: self.path.clone(),
+            reason: reason.to_owned(),
+        })
     }
 
     /// Makes our store from it, unless ours is as new, or nothing is in it yet. The log
     /// must reach it: an entry between the two would be lost.
     ///
     /// # Errors
-    /// [`OpenError::Gap`], and what [`import::import`] says.
+    /// [`OpenError::Gap`]; [`OpenError::Store`] if its members are not those of its raft,
+    /// and for what [`import::import`] says.
     pub(crate) fn import(
         &self,
         disk: &dyn Disk,
@@ -105,6 +116,7 @@ impl StockStore {
             return Ok(false);
         }
         let from = newest_snapshot(disk, wal_directory, self.index())?;
+        self.check_members(from.conf_state.as_ref())?;
         let entries = Wal::read(disk, wal_directory, &from)?.entries;
         let beyond = entries.iter().find(|entry| entry.index > self.index());
         if let Some(entry) = beyond

@@ -4,11 +4,20 @@
 use serde_json::{Map, Value, json};
 
 use crate::capture::Capture;
+use crate::membership::Membership;
 
 /// JSON of the v2 store: members, removed members and the cluster's version.
 pub fn v2_store_json(capture: &Capture) -> Vec<u8> {
-    let index = capture.view.index;
-    let membership = &capture.view.membership;
+    let view = &capture.view;
+    v2_tree(
+        &view.membership,
+        view.cluster_version.as_deref(),
+        view.index,
+    )
+}
+
+/// The same of members and the cluster's version at an index of the log.
+pub(crate) fn v2_tree(membership: &Membership, version: Option<&str>, index: u64) -> Vec<u8> {
     let members = membership.iter().map(|m| {
         let mut raft = json!({ "peerURLs": m.peer_urls });
         if m.is_learner {
@@ -37,7 +46,7 @@ pub fn v2_store_json(capture: &Capture) -> Vec<u8> {
         directory("/0/members", index, members.collect()),
         directory("/0/removed_members", index, removed.collect()),
     ];
-    if let Some(version) = &capture.view.cluster_version {
+    if let Some(version) = version {
         cluster.push(file("/0/version", index, version));
     }
     let root = directory(
@@ -51,7 +60,10 @@ pub fn v2_store_json(capture: &Capture) -> Vec<u8> {
     json!({
         "Root": root,
         "WatcherHub": { "EventHistory": {
-            "Queue": { "Events": null, "Size": 0, "Front": 0, "Back": 0, "Capacity": 1000 },
+            "Queue": {
+                "Events": vec![Value::Null; EVENTS], "Size": 0, "Front": 0, "Back": 0,
+                "Capacity": EVENTS,
+            },
             "StartIndex": 0, "LastIndex": 0,
         } },
         "CurrentIndex": index,
@@ -61,6 +73,10 @@ pub fn v2_store_json(capture: &Capture) -> Vec<u8> {
     .to_string()
     .into_bytes()
 }
+
+/// Events that a v2 store remembers. It writes into that many places without looking
+/// whether they are there.
+const EVENTS: usize = 1000;
 
 const NEVER: &str = "0001-01-01T00:00:00Z";
 
@@ -84,4 +100,30 @@ fn directory(path: &str, index: u64, children: Vec<Value>) -> Value {
         "Path": path, "CreatedIndex": index, "ModifiedIndex": index,
         "ExpireTime": NEVER, "Value": "", "Children": named,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::member::Member;
+
+    /// etcd 3.6 panics at the first event if there are fewer places than it counts with.
+    #[test]
+    fn the_history_has_as_many_places_as_it_says() {
+        let member = Member {
+            id: 0xab,
+            peer_urls: vec!["http://a:2380".into()],
+            ..Member::default()
+        };
+        let membership = Membership::restore([member], Default::default());
+        let json = v2_tree(&membership, Some("3.6.0"), 7);
+        let store: Value = serde_json::from_slice(&json).unwrap();
+        let queue = &store["WatcherHub"]["EventHistory"]["Queue"];
+        let places = queue["Events"].as_array().unwrap().len();
+        assert_eq!(queue["Capacity"], places);
+        let zero = &store["Root"]["Children"]["0"]["Children"];
+        assert_eq!(zero["version"]["Value"], "3.6.0");
+        let raft = &zero["members"]["Children"]["ab"]["Children"]["raftAttributes"];
+        assert_eq!(raft["Value"], r#"{"peerURLs":["http://a:2380"]}"#);
+    }
 }

@@ -5,12 +5,13 @@ use std::path::Path;
 use std::sync::Arc;
 
 use etcd_proto::etcdserverpb::{AuthUserAddRequest, InternalRaftRequest, PutRequest};
-use etcd_proto::raftpb::{Entry, HardState};
+use etcd_proto::raftpb::{ConfState, Entry, HardState};
 use etcd_proto::walpb::Snapshot;
 use etcd_replica::{
     ApplierConfig, Boot, ImageSource, LeaseConfig, Member, OpenError, RaftSettings, Recovered,
     open, store_directory,
 };
+use etcd_storage::bolt::{FileWriter, Image};
 use etcd_storage::disk::{Disk, OpenMode};
 use etcd_storage::simdisk::SimDisk;
 use etcd_storage::wal::Wal;
@@ -246,4 +247,63 @@ fn a_store_that_went_on_under_stock_etcd_is_taken_over_again() {
         member.applier.view().kv.hash_kv(0).expect("hashed").hash,
         hash
     );
+}
+
+/// Writes the store anew with another row of `meta` that says whom raft counts with.
+fn with_conf_state(disk: &SimDisk, row: &str) {
+    let path = Path::new(DIRECTORY).join("snap/db");
+    let file = disk.open(&path, OpenMode::Read).expect("opened");
+    let image = Image::open(file.map().expect("read")).expect("sound");
+    let making = path.with_extension("making");
+    let mut writer = FileWriter::create(disk, &making).expect("created");
+    for bucket in image.buckets() {
+        let (name, bucket) = bucket.expect("read");
+        writer.bucket(&name).expect("begun");
+        for found in bucket.rows() {
+            let found = found.expect("read");
+            let value = match found.key.as_ref() {
+                b"confState" => row.as_bytes(),
+                _ => &found.value,
+            };
+            writer.row(&found.key, value).expect("written");
+        }
+    }
+    writer.finish().expect("written");
+    disk.rename(&making, &path).expect("renamed");
+}
+
+/// Stock etcdutl leaves the old cluster's members in that row when it restores.
+#[test]
+fn a_directory_that_stock_etcdutl_has_restored_is_taken_over() {
+    let old = r#"{"voters":[4711],"auto_leave":false}"#;
+    let (disk, hash) = stock_directory(2);
+    let wal = Path::new(WAL_DIRECTORY);
+    let shared: Arc<dyn Disk> = Arc::new(disk.clone());
+    let (mut log, _) = Wal::open(shared, wal, &Snapshot::default()).expect("opened");
+    let record = |voters| Snapshot {
+        index: 1,
+        term: 1,
+        conf_state: Some(ConfState {
+            voters,
+            ..ConfState::default()
+        }),
+    };
+    log.save_snapshot(&record(vec![1])).expect("written");
+    drop(log);
+    with_conf_state(&disk, old);
+    let member = open_member(&disk).expect("opened");
+    assert_eq!(member.checkpointed_index, STORE);
+    let view = member.applier.view();
+    assert_eq!(view.kv.hash_kv(0).expect("hashed").hash, hash);
+    assert_eq!(member.applier.conf_state().voters, [1]);
+
+    // Without a record that says so, they are not known to be those of this log.
+    let (disk, _) = stock_directory(2);
+    with_conf_state(&disk, old);
+    let refused = open_member(&disk).err().expect("refused");
+    assert!(
+        refused.to_string().contains("not those of its raft"),
+        "{refused}"
+    );
+    assert_eq!(names(&disk), ["db"]);
 }
