@@ -60,12 +60,7 @@ impl From<RestoreError> for Error {
     fn from(error: RestoreError) -> Error {
         match error {
             RestoreError::Trailer(TrailerError::Missing { .. }) => Error::MissingHash,
-            RestoreError::Trailer(TrailerError::Digest { .. })
-            | RestoreError::NotEmpty(_)
-            | RestoreError::Store(_)
-            | RestoreError::Wal(_)
-            | RestoreError::Disk(_)
-            | RestoreError::Bump(_) => Error::Restore(error),
+            other => Error::Restore(other),
         }
     }
 }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use etcd_replica::{Restore, RestoreError, SnapshotFile, SnapshotFileError};
-use etcd_storage::disk::{Disk, OpenMode, RealDisk};
+use etcd_storage::disk::{Disk, RealDisk};
 
 use crate::cli::RestoreArgs;
 use crate::error::Error;
@@ -12,13 +12,12 @@ use crate::initial_cluster::founders;
 use crate::output::{Format, table};
 use crate::size::human;
 
-/// Opens a file for reading; it is mapped, and never written.
+/// Opens a file for reading; it is never written.
 pub(crate) fn open(file: &Path) -> Result<SnapshotFile, Error> {
     if !RealDisk.exists(file)? {
         return Err(Error::NoFile(file.to_owned()));
     }
-    let bytes = RealDisk.open(file, OpenMode::Read)?.map()?;
-    SnapshotFile::open(bytes).map_err(unreadable(file))
+    SnapshotFile::open_file(&RealDisk, file).map_err(unreadable(file))
 }
 
 pub(crate) fn unreadable(file: &Path) -> impl FnOnce(SnapshotFileError) -> Error + use<> {
@@ -100,6 +99,7 @@ pub(crate) fn restore(args: &RestoreArgs) -> Result<(), Error> {
     let wanted = Restore {
         member_id: founders.own,
         members: founders.members,
+        revision: None,
         bump_revision: args.bump_revision,
         skip_hash_check: args.skip_hash_check,
     };
@@ -120,5 +120,14 @@ pub(crate) fn restore(args: &RestoreArgs) -> Result<(), Error> {
         "compact-revision": done.compact_revision,
     });
     eprintln!("{line}");
+    if done.auth_enabled {
+        let line = serde_json::json!({
+            "level": "warn",
+            "ts": jiff::Timestamp::now().to_string(),
+            "msg": "authentication is enabled in this snapshot: stock etcd serves it, etcd-core does not start on it",
+            "data-dir": data_dir,
+        });
+        eprintln!("{line}");
+    }
     Ok(())
 }

@@ -23,31 +23,14 @@ pub(crate) fn import(
     store: &Path,
     image_path: &Path,
 ) -> Result<Manifest, StoreError> {
-    import_as(disk, store, image_path, 0, |_| {})
-}
-
-/// [`import`] with rows changed by `change`. A `bump` above 0 raises the revision by
-/// it and marks all before as compacted, by the record without key and value that
-/// `etcdutl snapshot restore` writes, so that hashes agree with stock etcd's.
-pub(crate) fn import_as(
-    disk: &dyn Disk,
-    store: &Path,
-    image_path: &Path,
-    bump: i64,
-    change: impl FnOnce(&mut Rows),
-) -> Result<Manifest, StoreError> {
     disk.create_dir_all(store)?;
     let image = Image::open(disk.open(image_path, OpenMode::Read)?.map()?)?;
-    let mut rows = read_rows(&image)?;
+    let rows = read_rows(&image)?;
     if rows.auth_enabled() {
         return Err(StoreError::AuthEnabled);
     }
-    change(&mut rows);
     let index = rows.consistent_index;
-    let (segments, last) = write_segment(disk, store, image_path, &image, index, bump)?;
-    if bump > 0 {
-        rows.scheduled_compact = last;
-    }
+    let (segments, last) = write_segment(disk, store, image_path, &image, index)?;
     let compact = rows.scheduled_compact.max(rows.finished_compact);
     let rows_name = rows_file::write(disk, store, &rows)?;
     disk.sync_dir(store)?;
@@ -91,7 +74,6 @@ fn write_segment(
     image_path: &Path,
     image: &Image,
     index: u64,
-    bump: i64,
 ) -> Result<(Vec<String>, i64), StoreError> {
     let fault = |reason: String| StoreError::Image {
         path: image_path.to_owned(),
@@ -122,16 +104,6 @@ fn write_segment(
         let meta = meta_of(rev, tombstone, &kv, replaces);
         writer.push(&meta, &kv.key, &row.value)?;
         last = rev.main;
-        empty = false;
-    }
-    if bump > 0 {
-        last = last
-            .max(1)
-            .checked_add(bump)
-            .ok_or_else(|| fault(format!("revision {last} cannot be raised by {bump}")))?;
-        let rev = Revision::new(last, 0);
-        let kv = KeyValue::default();
-        writer.push(&meta_of(rev, false, &kv, None), &[], &[])?;
         empty = false;
     }
     if empty {

@@ -48,8 +48,11 @@ pub use lease::{LeaseConfig, Lessor, Renewal};
 pub use member::{ConfChangeContext, Member};
 pub use membership::{Membership, MembershipError};
 pub use open::{Boot, RaftSettings, Recovered, exists, image_path, install, open, open_with};
-pub use restore::{Restore, RestoreError, Restored, restore};
+pub use restore::{
+    Change, ChangeEvent, ChangedLease, ChangesError, Restore, RestoreError, Restored,
+    UNKNOWN_LEASE_TTL_S, restore, restore_with,
+};
 pub use schema::{BUCKETS, Downgrade, Row, RowError, Rows};
-pub use snapshot_file::{SnapshotFile, SnapshotFileError, SnapshotStatus};
+pub use snapshot_file::{SnapshotFile, SnapshotFileError, SnapshotStatus, Summary};
 pub use v2store::v2_store_json;
 pub use view::View;

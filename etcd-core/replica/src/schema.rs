@@ -248,7 +248,7 @@ fn hex(id: u64) -> Vec<u8> {
 }
 
 /// The 17 bytes of a revision without a sub: main, `_`, zero.
-fn revision_bytes(main: i64) -> Vec<u8> {
+pub(crate) fn revision_bytes(main: i64) -> Vec<u8> {
     let mut bytes = main.to_be_bytes().to_vec();
     bytes.push(b'_');
     bytes.extend_from_slice(&0i64.to_be_bytes());

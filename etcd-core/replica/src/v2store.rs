@@ -4,11 +4,20 @@
 use serde_json::{Map, Value, json};
 
 use crate::capture::Capture;
+use crate::membership::Membership;
 
 /// JSON of the v2 store: members, removed members and the cluster's version.
 pub fn v2_store_json(capture: &Capture) -> Vec<u8> {
-    let index = capture.view.index;
-    let membership = &capture.view.membership;
+    let view = &capture.view;
+    v2_tree(
+        &view.membership,
+        view.cluster_version.as_deref(),
+        view.index,
+    )
+}
+
+/// The same of members and the cluster's version at an index of the log.
+pub(crate) fn v2_tree(membership: &Membership, version: Option<&str>, index: u64) -> Vec<u8> {
     let members = membership.iter().map(|m| {
         let mut raft = json!({ "peerURLs": m.peer_urls });
         if m.is_learner {
@@ -37,7 +46,7 @@ pub fn v2_store_json(capture: &Capture) -> Vec<u8> {
         directory("/0/members", index, members.collect()),
         directory("/0/removed_members", index, removed.collect()),
     ];
-    if let Some(version) = &capture.view.cluster_version {
+    if let Some(version) = version {
         cluster.push(file("/0/version", index, version));
     }
     let root = directory(

@@ -46,6 +46,27 @@ impl Bucket {
         self.rows_of(false, Some(key))
     }
 
+    /// The last row, without nested buckets behind it; `None` if there is none.
+    pub fn last(&self) -> Result<Option<Row>, BoltError> {
+        let mut node = self.root_node()?;
+        for _ in 0..MAX_DEPTH {
+            let Some(index) = node.count.checked_sub(1) else {
+                return Ok(None);
+            };
+            if node.branch {
+                node = self.image.node(node.child(index)?.child)?;
+                continue;
+            }
+            let element = node.leaf(index)?;
+            let (key, value) = (
+                node.bytes.slice(element.key),
+                node.bytes.slice(element.value),
+            );
+            return Ok((!element.bucket).then_some(Row { key, value }));
+        }
+        Err(BoltError::TooDeep { page: node.id })
+    }
+
     /// The element of `key`: whether it is a bucket, and its value.
     pub(super) fn find(&self, key: &[u8]) -> Result<Option<(bool, Bytes)>, BoltError> {
         let mut node = self.root_node()?;
@@ -72,7 +93,8 @@ impl Bucket {
             image: self.image.clone(),
             buckets,
             stack: Vec::new(),
-            // A sound tree leads to a page once; this ends walks through others.
+            // A sound tree leads to a page once; this ends walks through others, and
+            // bounds what they read.
             budget: self.image.meta.high_water,
             last: None,
             failed: None,
@@ -111,7 +133,8 @@ impl Rows {
             if self.stack.len() == MAX_DEPTH {
                 return Err(BoltError::TooDeep { page: node.id });
             }
-            let Some(budget) = self.budget.checked_sub(1) else {
+            let pages = node.bytes.len() as u64 / u64::from(self.image.meta.page_size);
+            let Some(budget) = self.budget.checked_sub(pages.max(1)) else {
                 return Err(BoltError::Reused { page: node.id });
             };
             self.budget = budget;

@@ -15,18 +15,18 @@ impl Image {
     pub fn check(&self) -> Vec<BoltError> {
         let mut check = Check {
             image: self,
-            used: vec![false; self.meta.high_water as usize],
+            used: Bits::new(self.meta.high_water),
             errors: Vec::new(),
         };
-        check.used[0] = true;
-        check.used[1] = true;
+        check.used.set(0);
+        check.used.set(1);
         check.freelist();
         check.bucket(&self.root(), 0);
         // Without a stored freelist whatever is unreachable is free.
         if self.meta.stored_freelist().is_some() && check.errors.is_empty() {
-            let unused = check.used.iter().enumerate().filter(|(_, used)| !**used);
-            check.errors = unused
-                .map(|(page, _)| BoltError::Unreachable { page: page as u64 })
+            check.errors = (0..self.meta.high_water)
+                .filter(|page| !check.used.get(*page))
+                .map(|page| BoltError::Unreachable { page })
                 .take(MAX_ERRORS)
                 .collect();
         }
@@ -37,7 +37,7 @@ impl Image {
 struct Check<'a> {
     image: &'a Image,
     /// Per page whether something refers to it.
-    used: Vec<bool>,
+    used: Bits,
     errors: Vec<BoltError>,
 }
 
@@ -51,7 +51,7 @@ impl Check<'_> {
     /// Marks pages as used; false if one already was.
     fn claim(&mut self, first: u64, pages: u64) -> bool {
         for page in first..first + pages {
-            if std::mem::replace(&mut self.used[page as usize], true) {
+            if self.used.set(page) {
                 self.report(BoltError::Reused { page });
                 return false;
             }
@@ -64,21 +64,21 @@ impl Check<'_> {
         let Some(page) = self.image.meta.stored_freelist() else {
             return;
         };
-        let (start, pages) = match self.image.span(page) {
-            Ok(span) => span,
+        let reason = "not a sound freelist";
+        let bytes = match self.image.span(page) {
+            Ok(span) if span.flags != FLAG_FREELIST => {
+                return self.report(BoltError::Page { page, reason });
+            }
+            Ok(span) if self.claim(page, span.pages) => self.image.bytes(&span),
+            Ok(_) => return,
+            Err(error) => Err(error),
+        };
+        let bytes = match bytes {
+            Ok(bytes) => bytes,
             Err(error) => return self.report(error),
         };
-        let reason = "not a sound freelist";
-        if self.image.flags(start) != FLAG_FREELIST {
-            return self.report(BoltError::Page { page, reason });
-        }
-        if !self.claim(page, pages) {
-            return;
-        }
-        let image = self.image;
-        let bytes = &image.bytes[start..start + pages as usize * image.meta.page_size as usize];
-        let (count, list) = match le16(bytes, HEADER - 6) {
-            u16::MAX => (le64(bytes, HEADER), &bytes[HEADER + 8..]),
+        let (count, list) = match le16(&bytes, HEADER - 6) {
+            u16::MAX => (le64(&bytes, HEADER), &bytes[HEADER + 8..]),
             count => (u64::from(count), &bytes[HEADER..]),
         };
         if count > list.len() as u64 / 8 {
@@ -86,7 +86,7 @@ impl Check<'_> {
         }
         for item in list.chunks_exact(8).take(count as usize) {
             let free = le64(item, 0);
-            if free < 2 || free >= image.meta.high_water {
+            if free < 2 || free >= self.image.meta.high_water {
                 self.report(BoltError::NoSuchPage { page: free });
             } else {
                 self.claim(free, 1);
@@ -105,14 +105,14 @@ impl Check<'_> {
         if depth == MAX_DEPTH {
             return self.report(BoltError::TooDeep { page: id });
         }
-        let claimed = match self.image.span(id) {
-            Ok((_, pages)) => self.claim(id, pages),
+        let span = match self.image.span(id) {
+            Ok(span) => span,
             Err(error) => return self.report(error),
         };
-        if !claimed {
+        if !self.claim(id, span.pages) {
             return;
         }
-        match self.image.node(id) {
+        match self.image.node_at(&span) {
             Ok(node) => self.node(&node, low, high, depth),
             Err(error) => self.report(error),
         }
@@ -164,5 +164,25 @@ impl Check<'_> {
             self.bucket(&bucket, depth + 1);
         }
         Ok(())
+    }
+}
+
+/// A bit for each page.
+struct Bits(Vec<u64>);
+
+impl Bits {
+    fn new(count: u64) -> Bits {
+        Bits(vec![0; count.div_ceil(64) as usize])
+    }
+
+    fn get(&self, at: u64) -> bool {
+        self.0[(at / 64) as usize] & (1 << (at % 64)) != 0
+    }
+
+    /// Sets a bit; whether it was set before.
+    fn set(&mut self, at: u64) -> bool {
+        let was = self.get(at);
+        self.0[(at / 64) as usize] |= 1 << (at % 64);
+        was
     }
 }

@@ -4,6 +4,8 @@ use std::io;
 
 use thiserror::Error;
 
+use crate::disk::DiskError;
+
 /// Why bytes are not a sound bbolt image.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum BoltError {
@@ -11,7 +13,7 @@ pub enum BoltError {
     #[error("no valid meta page in {len} bytes")]
     NoMeta {
         /// Bytes in the image.
-        len: usize,
+        len: u64,
     },
     /// The image ends before the last page its meta page names.
     #[error("image has {have} bytes, its meta page needs {need}")]
@@ -55,6 +57,24 @@ pub enum BoltError {
         /// The page's number.
         page: u64,
     },
+    /// A page is longer than any that bbolt writes for etcd; it is not read.
+    #[error("page {page} has {bytes} bytes, more than the {limit} that are read")]
+    TooLarge {
+        /// The page's number.
+        page: u64,
+        /// Its bytes, overflow included.
+        bytes: u64,
+        /// The most that is read.
+        limit: u64,
+    },
+    /// The file could not be read.
+    #[error("at byte {at}: {reason}")]
+    Read {
+        /// Where in the file.
+        at: u64,
+        /// What the disk said.
+        reason: String,
+    },
     /// A tree is deeper than any sound one.
     #[error("page {page}: tree is too deep")]
     TooDeep {
@@ -93,7 +113,7 @@ pub enum LayoutError {
 }
 
 /// Why the trailer of a snapshot file does not vouch for it.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[derive(Debug, Error)]
 pub enum TrailerError {
     /// The length is not that of an image with a trailer.
     #[error("{len} bytes are not a database with a SHA-256 trailer")]
@@ -109,4 +129,7 @@ pub enum TrailerError {
         /// Digest of the content, in hex.
         actual: String,
     },
+    /// The file could not be read.
+    #[error(transparent)]
+    Disk(#[from] DiskError),
 }

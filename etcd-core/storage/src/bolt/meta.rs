@@ -1,6 +1,6 @@
 //! The meta page: magic number, page size, root and high-water mark, under a checksum.
 
-use super::{FLAG_META, HEADER, NO_FREELIST};
+use super::{FLAG_META, HEADER, NO_FREELIST, PAGE_SIZE};
 
 const MAGIC: u32 = 0xED0C_DAED;
 const VERSION: u32 = 2;
@@ -9,7 +9,7 @@ const VERSION: u32 = 2;
 pub(super) const META_END: usize = HEADER + 64;
 
 /// Sizes in bytes that a page may have; the larger ones are those of other machines.
-const PAGE_SIZES: std::ops::RangeInclusive<u32> = 512..=65536;
+pub(super) const PAGE_SIZES: std::ops::RangeInclusive<u32> = 512..=65536;
 
 /// The content of one meta page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,6 +70,26 @@ impl Meta {
     pub(super) fn stored_freelist(&self) -> Option<u64> {
         (self.freelist != NO_FREELIST).then_some(self.freelist)
     }
+}
+
+/// Transaction of the images that are written here. An even one is the first meta page's
+/// own, so the next transaction overwrites the other, older one.
+const TXID: u64 = 2;
+
+/// The two meta pages of an image that is written here.
+pub(super) fn heads(root: u64, high_water: u64) -> Vec<u8> {
+    let mut pages = Vec::with_capacity(2 * PAGE_SIZE);
+    for page in 0..2 {
+        let meta = Meta {
+            page_size: PAGE_SIZE as u32,
+            root,
+            freelist: NO_FREELIST,
+            high_water,
+            txid: TXID - page,
+        };
+        meta.encode(page, &mut pages);
+    }
+    pages
 }
 
 /// The little-endian number at `at`; the caller has checked the bounds.

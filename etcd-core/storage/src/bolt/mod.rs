@@ -1,27 +1,34 @@
 //! bbolt files: etcd's backend database, its snapshot and the image that peers send.
 //!
 //! ```text
-//! bytes -> (verify_trailer) -> Image::open -> bucket(name) -> rows() / get(key)
-//!                                   \-> check()
+//! (verify_trailer) -> Image::open | open_file -> bucket(name) -> rows() / get(key)
+//!                                        \-> check()
 //! sizes -> Planner -> Layout{total_size} ; rows -> ImageWriter -> (Sha256Trailer) -> any Write
+//! rows -> FileWriter -> a file
 //! ```
 //!
-//! Reading is pure over [`bytes::Bytes`] (a mapped file, or a copy of one): keys and
-//! values are slices of the image. Hostile bytes give a [`BoltError`], never a panic
-//! and never an endless loop.
+//! An image is read from [`bytes::Bytes`] (a mapped file, or a copy of one), of which
+//! keys and values are slices, or from a file, page by page. Hostile bytes give a
+//! [`BoltError`], never a panic, never an endless loop, and take no more memory than
+//! the few largest pages that a sound image may have.
 //!
-//! Writing takes two passes over the same rows. The first one sees only sizes and
-//! yields the exact length of the image, which a sender must announce; the second
-//! one writes every page once, in order, and holds one page of each tree level.
+//! Writing to a stream takes two passes over the same rows. The first one sees only
+//! sizes and yields the exact length of the image, which a sender must announce; the
+//! second one writes every page once, in order, and holds one page of each tree level.
+//! Writing to a file takes one pass.
 
 mod bucket;
 mod check;
 mod error;
+mod file_writer;
 mod image;
 mod layout;
 mod meta;
 mod node;
+mod pages;
+mod source;
 mod trailer;
+mod tree;
 mod writer;
 
 #[cfg(test)]
@@ -29,6 +36,7 @@ mod tests;
 
 pub use bucket::{Bucket, Row, Rows};
 pub use error::{BoltError, LayoutError, TrailerError};
+pub use file_writer::FileWriter;
 pub use image::{Buckets, Image};
 pub use layout::{Layout, Planner};
 pub use trailer::{Sha256Trailer, TRAILER_SIZE, has_trailer, verify_trailer};

@@ -1,12 +1,16 @@
 //! Round trips of whole images, and images that someone has tampered with.
 
 use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use proptest::prelude::*;
 
 use super::meta::Meta;
 use super::*;
+use crate::disk::{Disk, File, OpenMode};
+use crate::simdisk::SimDisk;
 
 type Rows = BTreeMap<Vec<u8>, Vec<u8>>;
 type Buckets = BTreeMap<Vec<u8>, Rows>;
@@ -33,7 +37,32 @@ fn image_of(buckets: &Buckets) -> Bytes {
     }
     let bytes = writer.finish().unwrap();
     assert_eq!(bytes.len() as u64, layout.total_size());
+    assert_eq!(written_to_a_file(buckets), bytes, "both ways to write");
     Bytes::from(bytes)
+}
+
+/// The same, by the writer that needs no plan.
+fn written_to_a_file(buckets: &Buckets) -> Bytes {
+    let disk = SimDisk::new(0);
+    let path = Path::new("/db");
+    let mut writer = FileWriter::create(&disk, path).unwrap();
+    for (name, rows) in buckets {
+        writer.bucket(name).unwrap();
+        for (key, value) in rows {
+            writer.row(key, value).unwrap();
+        }
+    }
+    let len = writer.finish().unwrap();
+    let bytes = disk.open(path, OpenMode::Read).unwrap().map().unwrap();
+    assert_eq!(bytes.len() as u64, len);
+    bytes
+}
+
+/// The same bytes as a file.
+fn file(bytes: &Bytes) -> Arc<dyn File> {
+    let file = SimDisk::new(0).create(Path::new("/db")).unwrap();
+    file.write_at(0, bytes).unwrap();
+    Arc::from(file)
 }
 
 fn read(image: &Image) -> Result<Buckets, BoltError> {
@@ -49,12 +78,22 @@ fn read(image: &Image) -> Result<Buckets, BoltError> {
 }
 
 fn assert_round_trip(buckets: &Buckets) -> Image {
-    let image = Image::open(image_of(buckets)).unwrap();
+    let bytes = image_of(buckets);
+    let paged = Image::open_file(file(&bytes)).unwrap();
+    assert_eq!(paged.check(), []);
+    assert_eq!(read(&paged).unwrap(), *buckets);
+    let image = Image::open(bytes).unwrap();
     assert_eq!(image.check(), []);
-    assert_eq!(image.size(), image.bytes.len() as u64);
+    assert_eq!(image.size(), image.source.len());
     assert_eq!(read(&image).unwrap(), *buckets);
     for (name, rows) in buckets {
         let bucket = image.bucket(name).unwrap().unwrap();
+        let last = bucket.last().unwrap().map(|row| (row.key, row.value));
+        assert_eq!(
+            last,
+            rows.last_key_value()
+                .map(|(key, value)| (key.clone().into(), value.clone().into()))
+        );
         for (key, value) in rows {
             assert_eq!(bucket.get(key).unwrap().unwrap(), *value);
             let mut absent = key.clone();
@@ -265,24 +304,26 @@ fn s12_a_trailer_vouches_for_the_bytes_before_it() {
     let image = image_of(&buckets([(key(1), vec![1])]));
     let mut out = Sha256Trailer::new(Vec::new());
     out.write_all(&image).unwrap();
-    let (file, _) = out.finish().unwrap();
-    let file = Bytes::from(file);
-    assert!(has_trailer(file.len() as u64) && !has_trailer(image.len() as u64));
-    assert_eq!(verify_trailer(&file).unwrap(), image);
+    let (bytes, _) = out.finish().unwrap();
+    let bytes = Bytes::from(bytes);
+    assert!(has_trailer(bytes.len() as u64) && !has_trailer(image.len() as u64));
+    assert_eq!(verify_trailer(&*file(&bytes)).unwrap(), image.len() as u64);
     assert!(
-        Image::open(file.clone()).is_ok(),
+        Image::open(bytes.clone()).is_ok(),
         "a trailer is no obstacle"
     );
     assert!(matches!(
-        verify_trailer(&image),
+        verify_trailer(&*file(&image)),
         Err(TrailerError::Missing { .. })
     ));
-    let mut flipped = file.to_vec();
-    flipped[5000] ^= 4;
-    assert!(matches!(
-        verify_trailer(&flipped.into()),
-        Err(TrailerError::Digest { .. })
-    ));
+    for at in [5000, bytes.len() - 1] {
+        let mut flipped = bytes.to_vec();
+        flipped[at] ^= 4;
+        assert!(matches!(
+            verify_trailer(&*file(&flipped.into())),
+            Err(TrailerError::Digest { .. })
+        ));
+    }
 }
 
 fn any_buckets() -> impl Strategy<Value = Buckets> {
@@ -298,22 +339,30 @@ fn any_buckets() -> impl Strategy<Value = Buckets> {
     prop::collection::btree_map(prop::collection::vec(any::<u8>(), 1..10), rows, 0..6)
 }
 
-/// Everything that reads; whatever it returns, it must return.
+/// Everything that reads; whatever it returns, it must return, and the same from memory
+/// and from a file.
 fn exercise(bytes: Bytes) {
+    let len = bytes.len();
+    let paged = Image::open_file(file(&bytes));
     let Ok(image) = Image::open(bytes) else {
+        assert!(paged.is_err());
         return;
     };
-    let sound = image.check().is_empty();
+    let paged = paged.unwrap();
+    let found = image.check();
+    assert_eq!(paged.check(), found);
+    let sound = found.is_empty();
     let read = read(&image);
+    assert_eq!(self::read(&paged), read);
     assert!(
         !sound || read.is_ok(),
         "a sound image is readable: {read:?}"
     );
     for name in [&b"key"[..], b"", b"\xff"] {
         if let Ok(Some(bucket)) = image.bucket(name) {
-            let _ = bucket.get(&key(3));
+            let _ = (bucket.get(&key(3)), bucket.last());
             for row in bucket.rows_from(&key(3)).flatten() {
-                assert!(row.key.len() + row.value.len() <= image.bytes.len());
+                assert!(row.key.len() + row.value.len() <= len);
             }
         }
     }

@@ -2,10 +2,13 @@
 
 use std::io::{self, Write};
 
-use bytes::Bytes;
 use sha2::{Digest, Sha256};
 
 use super::TrailerError;
+use crate::disk::File;
+
+/// Bytes read at once.
+const PIECE_BYTES: usize = 1 << 20;
 
 /// Bytes of the trailer.
 pub const TRAILER_SIZE: usize = 32;
@@ -15,23 +18,37 @@ pub fn has_trailer(len: u64) -> bool {
     len % 512 == TRAILER_SIZE as u64
 }
 
-/// Verifies the trailer and returns the bytes before it.
+/// Verifies the trailer of a file, which is read once from front to back in pieces, and
+/// returns the length of the image before it.
 ///
 /// # Errors
 /// [`TrailerError::Missing`] if the length is not that of a file with a trailer,
-/// [`TrailerError::Digest`] if the digest does not match.
-pub fn verify_trailer(file: &Bytes) -> Result<Bytes, TrailerError> {
-    if !has_trailer(file.len() as u64) {
-        return Err(TrailerError::Missing {
-            len: file.len() as u64,
-        });
+/// [`TrailerError::Digest`] if the digest does not match, [`TrailerError::Disk`].
+pub fn verify_trailer(file: &dyn File) -> Result<u64, TrailerError> {
+    let len = file.len()?;
+    if !has_trailer(len) {
+        return Err(TrailerError::Missing { len });
     }
-    let image = file.slice(..file.len() - TRAILER_SIZE);
-    let expected = &file[image.len()..];
-    let actual = Sha256::digest(&image);
+    let image = len - TRAILER_SIZE as u64;
+    let mut digest = Sha256::new();
+    let mut buffer = vec![0; PIECE_BYTES];
+    let mut at = 0;
+    while at < image {
+        let piece = (image - at).min(PIECE_BYTES as u64) as usize;
+        let read = file.read_at(at, &mut buffer[..piece])?;
+        if read == 0 {
+            // Cut while it was read.
+            return Err(TrailerError::Missing { len: at });
+        }
+        digest.update(&buffer[..read]);
+        at += read as u64;
+    }
+    let mut expected = [0; TRAILER_SIZE];
+    file.read_at(image, &mut expected)?;
+    let actual = digest.finalize();
     if actual.as_slice() != expected {
         return Err(TrailerError::Digest {
-            expected: hex(expected),
+            expected: hex(&expected),
             actual: hex(&actual),
         });
     }

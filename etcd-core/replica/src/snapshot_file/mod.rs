@@ -1,0 +1,265 @@
+//! A snapshot file, looked at without restoring it.
+
+mod record;
+mod survey;
+#[cfg(test)]
+mod tests;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use etcd_mvcc::{KvHash, ReadError};
+use etcd_storage::bolt::{BoltError, Bucket, Image};
+use etcd_storage::disk::{Disk, DiskError, OpenMode};
+
+use crate::schema::{Row, RowError, Rows};
+use record::FileRecord;
+use survey::Survey;
+
+/// A bbolt image, with or without a trailer. Nothing is written to it. Of a file only
+/// the pages that are looked at are in memory, and what is kept of the keys is bounded
+/// too (some tens of MiB), whatever the file's size and content.
+pub struct SnapshotFile {
+    image: Image,
+    keys: Bucket,
+}
+
+/// What `etcdutl snapshot status` tells.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SnapshotStatus {
+    /// CRC-32C over all buckets' names, keys and values.
+    pub hash: u32,
+    /// Main revision of the last change.
+    pub revision: i64,
+    /// Keys that are not deleted.
+    pub total_key: u64,
+    /// Bytes of the database, without a trailer.
+    pub total_size: u64,
+    /// Storage version; empty if the file names none.
+    pub version: String,
+}
+
+/// What a few rows say of the whole.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Summary {
+    /// The store's main revision; 1 if it is empty.
+    pub revision: i64,
+    /// The main revision that a compaction was last asked for; 0 if none.
+    pub compact_revision: i64,
+    /// Whether authentication is on.
+    pub auth_enabled: bool,
+    /// Version of the cluster, once it was decided.
+    pub cluster_version: Option<String>,
+    /// Version of the schema, if the file names it.
+    pub storage_version: Option<String>,
+}
+
+/// A file that is no snapshot of etcd, or is damaged.
+#[derive(Debug, thiserror::Error)]
+pub enum SnapshotFileError {
+    /// Of the disk.
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+    /// Of bbolt's format.
+    #[error(transparent)]
+    Bolt(#[from] BoltError),
+    /// Of a row of a bucket other than `key`.
+    #[error(transparent)]
+    Other(#[from] RowError),
+    /// Pages that contradict each other; the first of them.
+    #[error("snapshot file integrity check failed. {count} errors found.\n{first}")]
+    Damaged {
+        /// How many were found.
+        count: usize,
+        /// The first.
+        first: String,
+    },
+    /// It is a bbolt file of something else.
+    #[error("there is no bucket \"key\": not a snapshot of etcd")]
+    NoKeys,
+    /// A row of the bucket `key` that cannot be read.
+    #[error("bucket \"key\": {0}")]
+    Row(String),
+    /// The revision cannot be hashed.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+}
+
+impl SnapshotFile {
+    /// Opens the bytes of a file.
+    ///
+    /// # Errors
+    /// [`SnapshotFileError::Bolt`] or [`SnapshotFileError::NoKeys`].
+    pub fn open(bytes: Bytes) -> Result<SnapshotFile, SnapshotFileError> {
+        SnapshotFile::of(Image::open(bytes)?)
+    }
+
+    /// Opens a file, which must not change meanwhile.
+    ///
+    /// # Errors
+    /// [`SnapshotFileError::Disk`], and as [`SnapshotFile::open`].
+    pub fn open_file(disk: &dyn Disk, path: &Path) -> Result<SnapshotFile, SnapshotFileError> {
+        let file = Arc::from(disk.open(path, OpenMode::Read)?);
+        SnapshotFile::of(Image::open_file(file)?)
+    }
+
+    fn of(image: Image) -> Result<SnapshotFile, SnapshotFileError> {
+        let keys = image.bucket(b"key")?.ok_or(SnapshotFileError::NoKeys)?;
+        Ok(SnapshotFile { image, keys })
+    }
+
+    /// Checks every page, as bbolt's own check does.
+    ///
+    /// # Errors
+    /// [`SnapshotFileError::Damaged`].
+    pub fn check(&self) -> Result<(), SnapshotFileError> {
+        let found = self.image.check();
+        match found.first() {
+            None => Ok(()),
+            Some(first) => Err(SnapshotFileError::Damaged {
+                count: found.len(),
+                first: first.to_string(),
+            }),
+        }
+    }
+
+    /// Checks every page and reads everything, in several passes.
+    ///
+    /// # Errors
+    /// [`SnapshotFileError::Damaged`] if a page is unsound, and what reading finds.
+    pub fn status(&self) -> Result<SnapshotStatus, SnapshotFileError> {
+        self.check()?;
+        let mut hash = 0;
+        for bucket in self.image.buckets() {
+            let (name, bucket) = bucket?;
+            hash = crc32c::crc32c_append(hash, &name);
+            for row in bucket.rows() {
+                let row = row?;
+                hash = crc32c::crc32c_append(hash, &row.key);
+                hash = crc32c::crc32c_append(hash, &row.value);
+            }
+        }
+        let survey = Survey::of(self, i64::MAX)?;
+        Ok(SnapshotStatus {
+            hash,
+            revision: survey.last,
+            total_key: survey.live,
+            total_size: self.image.size(),
+            version: self.summary()?.storage_version.unwrap_or_default(),
+        })
+    }
+
+    /// What a few rows say of the whole: a few pages are read.
+    ///
+    /// # Errors
+    /// [`SnapshotFileError`], if these rows cannot be read.
+    pub fn summary(&self) -> Result<Summary, SnapshotFileError> {
+        let mut found = Vec::new();
+        for (name, key) in [
+            ("auth", "authEnabled"),
+            ("cluster", "clusterVersion"),
+            ("meta", "finishedCompactRev"),
+            ("meta", "scheduledCompactRev"),
+            ("meta", "storageVersion"),
+        ] {
+            let bucket = self.bucket(name.as_bytes())?;
+            let row = match &bucket {
+                Some(bucket) => bucket.get(key.as_bytes())?,
+                None => None,
+            };
+            found.extend(row.map(|value| Row {
+                bucket: name.into(),
+                key: key.into(),
+                value,
+            }));
+        }
+        let rows = Rows::decode(found)?;
+        let last = match self.keys.last()? {
+            Some(row) => FileRecord::decode(&row)?.rev.main,
+            None => 0,
+        };
+        let compact_revision = rows.scheduled_compact.max(rows.finished_compact).max(0);
+        Ok(Summary {
+            revision: last.max(compact_revision).max(1),
+            compact_revision,
+            auth_enabled: rows.auth_enabled(),
+            cluster_version: rows.cluster_version,
+            storage_version: rows.storage_version,
+        })
+    }
+
+    /// HashKV of the history up to `revision`, 0 for all of it, as the members it was
+    /// taken from compute it.
+    ///
+    /// # Errors
+    /// [`SnapshotFileError::Read`] for a revision in the future or compacted.
+    pub fn hash_kv(&self, revision: i64) -> Result<KvHash, SnapshotFileError> {
+        let summary = self.summary()?;
+        let compacted = match summary.compact_revision {
+            0 => -1,
+            compacted => compacted,
+        };
+        let at = match revision {
+            r if r > summary.revision => return Err(ReadError::Future.into()),
+            r if r > 0 && r < compacted => return Err(ReadError::Compacted.into()),
+            r if r <= 0 => summary.revision,
+            r => r,
+        };
+        // Nothing is left out of a history that was never compacted.
+        let visible = match compacted {
+            -1 => None,
+            compacted => {
+                let survey = Survey::of(self, at)?;
+                Some(match survey.live {
+                    // What the compaction has left counts if nothing else does.
+                    0 => Survey::of(self, compacted)?,
+                    _ => survey,
+                })
+            }
+        };
+        let mut hash = crc32c::crc32c(b"key");
+        let mut number = 0;
+        self.records(&mut |record| {
+            let counts = record.rev.main <= at
+                && (record.rev.main > compacted
+                    || visible.as_ref().is_none_or(|v| v.is_visible(number)));
+            number += 1;
+            if counts {
+                hash = crc32c::crc32c_append(hash, record.raw_key);
+                hash = crc32c::crc32c_append(hash, record.value);
+            }
+            Ok::<(), SnapshotFileError>(())
+        })?;
+        Ok(KvHash {
+            hash,
+            compact_revision: compacted,
+            revision: at,
+        })
+    }
+
+    /// The bucket of that name, `None` if there is none.
+    pub(crate) fn bucket(&self, name: &[u8]) -> Result<Option<Bucket>, BoltError> {
+        self.image.bucket(name)
+    }
+
+    /// All buckets.
+    pub(crate) fn buckets(&self) -> impl Iterator<Item = Result<(Bytes, Bucket), BoltError>> {
+        self.image.buckets()
+    }
+
+    /// Visits the records of the bucket `key` in order.
+    ///
+    /// # Errors
+    /// [`SnapshotFileError`] for one that cannot be read, and the visitor's.
+    pub(crate) fn records<E: From<SnapshotFileError>>(
+        &self,
+        visit: &mut dyn FnMut(&FileRecord<'_>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        for row in self.keys.rows() {
+            let row = row.map_err(SnapshotFileError::from)?;
+            visit(&FileRecord::decode(&row)?)?;
+        }
+        Ok(())
+    }
+}
