@@ -169,6 +169,7 @@ impl Minio {
                 .args(serve)
                 .env("MINIO_ROOT_USER", credentials.id)
                 .env("MINIO_ROOT_PASSWORD", credentials.secret)
+                .env("MINIO_SITE_REGION", "us-east-1")
                 .env("MINIO_BROWSER", "off")
                 .env("MINIO_UPDATE", "off")
                 .env("HOME", &folder)

@@ -13,6 +13,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use etcd_proto::etcdserverpb::HashKvResponse;
 use futures::future::join_all;
 use jiff::Timestamp;
 use tokio::sync::mpsc;
@@ -254,11 +255,11 @@ impl Job<'_> {
         place: &str,
     ) -> Result<Option<MemberHash>, Failure> {
         let revision = examined.revision;
-        let Some(said) = hash_kv(peer, revision).await? else {
+        let Some(said) = comparable(peer, revision, examined.compact_revision).await? else {
             return Err(Failure::new(
                 Reason::MemberFailed,
                 format!(
-                    "{place}: it has compacted beyond revision {revision} since, so that its hash is not to be had"
+                    "{place}: it has compacted its history since, so that its hash at revision {revision} is not to be had"
                 ),
             ));
         };
@@ -378,6 +379,32 @@ pub(crate) async fn pick(
         "reads from this member"
     );
     Ok((peer, status.version, hex(member)))
+}
+
+/// A member's hash at `revision` that an image compacted to `compact_revision` can be
+/// compared with; `None` if there is none any more.
+///
+/// Of a revision that was compacted to, members remember the hash from before the
+/// compaction. If the store has not moved on, its present hash is the one.
+async fn comparable(
+    peer: &Peer,
+    revision: i64,
+    compact_revision: i64,
+) -> Result<Option<HashKvResponse>, Failure> {
+    let fits = |said: &HashKvResponse| said.compact_revision.max(0) >= compact_revision;
+    let Some(said) = hash_kv(peer, revision).await? else {
+        return Ok(None);
+    };
+    if fits(&said) {
+        return Ok(Some(said));
+    }
+    let said = hash_kv(peer, 0).await?;
+    Ok(said.filter(|said| {
+        let now = said.header.map(|header| header.revision);
+        // Since etcd 3.6 it says which revision it hashed.
+        let hashed = [0, revision].contains(&said.hash_revision);
+        fits(said) && now == Some(revision) && hashed
+    }))
 }
 
 /// Writes what comes to a file and, packed, to `writer`; checks the trailer.

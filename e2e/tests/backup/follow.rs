@@ -246,9 +246,10 @@ async fn a_follower_that_is_killed_or_doubled_loses_and_repeats_nothing() {
         .unwrap();
         run.kill();
     }
+    let other = pod.another().unwrap();
     let (mut one, mut two) = (
         pod.start("follow", &told).unwrap(),
-        pod.another().unwrap().start("follow", &told).unwrap(),
+        other.start("follow", &told).unwrap(),
     );
     writer.await.unwrap();
     let last = client.revision().await.unwrap();
