@@ -1,5 +1,6 @@
 //! The command line: `etcd-operator run | admit | install | crd | rbac`, and the runs of
-//! backups: `snapshot | verify | restore | follow | delete | list`.
+//! backups: `snapshot | verify | restore | follow | delete | list | export
+//! | import`.
 
 use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
 
@@ -51,6 +52,10 @@ enum Command {
     Delete(RunArgs),
     /// In a pod of its own: tell what a destination holds.
     List(RunArgs),
+    /// In a pod of its own: store the keys below a prefix.
+    Export(RunArgs),
+    /// In a pod of its own: write keys of a backup or an export into a running cluster.
+    Import(RunArgs),
 }
 
 #[derive(Debug, clap::Args)]
@@ -128,6 +133,8 @@ impl Cli {
             Command::Follow(args) => return run(Verb::Follow, args),
             Command::Delete(args) => return run(Verb::Delete, args),
             Command::List(args) => return run(Verb::List, args),
+            Command::Export(args) => return run(Verb::Export, args),
+            Command::Import(args) => return run(Verb::Import, args),
         }
         Ok(ExitCode::SUCCESS)
     }

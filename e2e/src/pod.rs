@@ -347,7 +347,7 @@ impl Running {
         self.end().await
     }
 
-    /// Waits until it has ended.
+    /// Waits until it has ended. None of the secrets that tests make up may then have been told.
     ///
     /// # Errors
     /// If it does not end in time.
@@ -361,10 +361,15 @@ impl Running {
                     "a message of {} bytes is cut off by the kubelet",
                     message.len()
                 );
+                let log = self.log();
+                ensure!(
+                    !log.contains("canary") && !message.contains("canary"),
+                    "a secret is told: {message}\n{log}"
+                );
                 return Ok(Outcome {
                     code: status.code(),
                     answer: serde_json::from_str(&message).unwrap_or(Value::Null),
-                    log: self.log(),
+                    log,
                 });
             }
             ensure!(

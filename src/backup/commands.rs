@@ -21,7 +21,7 @@ use tracing::{error, info, warn};
 
 use super::{
     context::{Context, Files, Tracker},
-    delete, follow, list, restore,
+    delete, export, follow, import, list, restore,
     run::{
         Answer, EXIT_DONE, EXIT_PERMANENT, EXIT_TRANSIENT, Failure, PROGRESS_PATH, PROGRESS_PORT,
         RUN_VARIABLE, Reason, Stage, files,
@@ -73,6 +73,10 @@ pub enum Verb {
     Delete,
     /// [`ListRun`](super::run::ListRun).
     List,
+    /// [`ExportRun`](super::run::ExportRun).
+    Export,
+    /// [`ImportRun`](super::run::ImportRun).
+    Import,
 }
 
 /// Does a run to its end; the exit code says how it ended.
@@ -146,6 +150,20 @@ async fn work(verb: Verb, text: &str, context: &Context) -> Result<Answer, Failu
             let told = told(text)?;
             let work = Box::pin(list::run(&told, context));
             unless_asked_to_end(work, nothing()).await.map(Answer::List)
+        }
+        Verb::Export => {
+            let told = told(text)?;
+            let work = Box::pin(export::run(&told, context));
+            unless_asked_to_end(work, nothing())
+                .await
+                .map(Answer::Export)
+        }
+        Verb::Import => {
+            let told = told(text)?;
+            let work = Box::pin(import::run(&told, context));
+            unless_asked_to_end(work, nothing())
+                .await
+                .map(Answer::Import)
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::{path::Path, sync::Arc};
 
+use etcd_mvcc::View;
 use etcd_replica::{
     ApplierConfig, Boot, Change, ChangesError, LeaseConfig, Member, OpenError, RaftSettings,
     Restore, RestoreError, Restored, SnapshotFile, SnapshotFileError, member_id, open,
@@ -123,23 +124,9 @@ pub(crate) fn prove(
     changes: Changes<'_>,
     revision: Option<i64>,
     dir: &Path,
-    trailer: bool,
     place: &str,
 ) -> Result<Proven, Failure> {
-    let urls = vec![NOWHERE.to_owned()];
-    let id = member_id(&urls, "verification", None);
-    let told = Restore {
-        member_id: id,
-        members: vec![Member {
-            id,
-            peer_urls: urls,
-            name: "verification".to_owned(),
-            ..Member::default()
-        }],
-        revision,
-        bump_revision: 0,
-        skip_hash_check: !trailer,
-    };
+    let told = nobody(revision);
     let member = dir.join("member");
     let restored = make(path, changes, &member, &told, place)?;
     std::fs::remove_file(path).map_err(|error| Failure::disk("removes", path, &error))?;
@@ -157,6 +144,23 @@ pub(crate) fn prove(
 }
 
 fn opened(member: &Path, restored: Restored, place: &str) -> Result<Proven, Failure> {
+    let view = view(member, place)?;
+    let unread = |error| unread(place, &error);
+    let hash = view.hash_kv(0).map_err(unread)?;
+    let count = view.count(everything(), 0).map_err(unread)?;
+    Ok(Proven {
+        revision: hash.revision,
+        compact_revision: restored.compact_revision,
+        total_keys: u64::try_from(count).unwrap_or_default(),
+        kv_hash: hash.hash,
+    })
+}
+
+/// Opens a member directory that a restore has made, as a member would.
+///
+/// # Errors
+/// [`Reason::Corrupt`].
+pub(crate) fn view(member: &Path, place: &str) -> Result<View, Failure> {
     let disk: Arc<dyn Disk> = Arc::new(RealDisk);
     let boot = Boot::Join {
         member_id: 0,
@@ -179,21 +183,33 @@ fn opened(member: &Path, restored: Restored, place: &str) -> Result<Proven, Fail
         }
     })
     .map_err(|error| open_fault(place, &error))?;
-    let view = recovered.applier.view().kv;
-    let unread = |error: etcd_mvcc::ReadError| {
-        Failure::new(
-            Reason::Corrupt,
-            format!("{place}: the restored store cannot be read: {error}"),
-        )
-    };
-    let hash = view.hash_kv(0).map_err(unread)?;
-    let count = view.count(everything(), 0).map_err(unread)?;
-    Ok(Proven {
-        revision: hash.revision,
-        compact_revision: restored.compact_revision,
-        total_keys: u64::try_from(count).unwrap_or_default(),
-        kv_hash: hash.hash,
-    })
+    Ok(recovered.applier.view().kv)
+}
+
+/// The failure that a store which cannot be read is.
+pub(crate) fn unread(place: &str, error: &etcd_mvcc::ReadError) -> Failure {
+    Failure::new(
+        Reason::Corrupt,
+        format!("{place}: the restored store cannot be read: {error}"),
+    )
+}
+
+/// What a member is that exists only to be opened once.
+pub(crate) fn nobody(revision: Option<i64>) -> Restore {
+    let urls = vec![NOWHERE.to_owned()];
+    let id = member_id(&urls, "verification", None);
+    Restore {
+        member_id: id,
+        members: vec![Member {
+            id,
+            peer_urls: urls,
+            name: "verification".to_owned(),
+            ..Member::default()
+        }],
+        revision,
+        bump_revision: 0,
+        skip_hash_check: false,
+    }
 }
 
 fn everything() -> etcd_mvcc::Span<'static> {

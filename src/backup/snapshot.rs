@@ -72,6 +72,13 @@ pub(crate) async fn run(run: &SnapshotRun, context: &Context) -> Result<Snapshot
         if let Err(left) = leftovers::remove(&*store, &run.folder).await {
             warn!("a failed attempt leaves something behind: {left}");
         }
+        if failure.reason == Reason::Conflict {
+            // Another run for the same folder was first: its backup is as good.
+            return match Manifest::load(&*store, &run.folder).await? {
+                Some(found) => job.finished(found).await,
+                None => Err(failure.passing()),
+            };
+        }
         let again = matches!(
             failure.reason,
             Reason::NoHealthyMember | Reason::MemberFailed
@@ -329,7 +336,7 @@ pub(crate) async fn restored(
     let (dir, named): (PathBuf, _) = (scratch.path().join("store"), place.clone());
     let proven = blocking(move || {
         let mut none = std::iter::empty();
-        image::prove(&image, &mut none, None, &dir, true, &named)
+        image::prove(&image, &mut none, None, &dir, &named)
     })
     .await?;
     let expected = (manifest.revision, manifest.total_keys, manifest.kv_hash);

@@ -62,7 +62,7 @@ async fn restored(prepared: &Prepared, dir: &std::path::Path) -> Result<Proven, 
     let dir = dir.to_owned();
     let proven = blocking(move || {
         let mut changes = ChangeFiles::new(changes);
-        image::prove(&image, &mut changes, revision, &dir, true, &place)
+        image::prove(&image, &mut changes, revision, &dir, &place)
     })
     .await?;
     if prepared.loaded.is_none() {

@@ -10,6 +10,7 @@ mod delete;
 mod faults;
 mod follow;
 mod killed;
+mod prefixes;
 mod refused;
 mod restore;
 mod snapshot;

@@ -234,8 +234,8 @@ async fn o28_a_follower_is_read_and_whoever_is_ill_is_not() {
 
 #[tokio::test]
 async fn a_store_compacted_up_to_its_last_change_is_compared_all_the_same() {
-    let pod = Pod::claim().unwrap();
     for target in [Target::Ours, Target::Stock] {
+        let pod = Pod::claim().unwrap();
         let member = etcd(target).await;
         let client = member.client();
         history(&client).await;
@@ -243,11 +243,10 @@ async fn a_store_compacted_up_to_its_last_change_is_compared_all_the_same() {
             .compact(client.revision().await.unwrap())
             .await
             .unwrap();
-        let mut told = snapshot(&pod, &member, &format!("compacted-{target}")).await;
-        // Each in a place of its own.
-        let pod = Pod::claim().unwrap();
-        told["destination"] = pod.destination.clone();
-        let made = pod.succeed("snapshot", &told).await.unwrap();
+        let made = pod
+            .succeed("snapshot", &snapshot(&pod, &member, "compacted").await)
+            .await
+            .unwrap();
         let artifact = &made["artifact"];
         assert_eq!(
             artifact["compactRevision"], artifact["revision"],

@@ -1,7 +1,5 @@
 //! The parts of an increment.
 
-use std::io::{self, Read};
-
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -9,10 +7,6 @@ use serde::{Deserialize, Serialize};
 pub(crate) const MAGIC: &[u8; 8] = b"etcdinc1";
 /// Version of the format this program writes, and the newest it reads.
 pub(crate) const FORMAT: u32 = 1;
-/// Bytes of the digest at the end.
-pub(crate) const DIGEST: usize = 32;
-/// A frame that is longer is none: events of one answer of a member fit with room.
-pub(crate) const FRAME_MAX: usize = 256 << 20;
 
 /// What a frame holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,7 +27,8 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    fn of(byte: u8) -> Option<Kind> {
+    /// Of a frame's byte.
+    pub(crate) fn of(byte: u8) -> Option<Kind> {
         [
             Kind::Header,
             Kind::Events,
@@ -99,39 +94,6 @@ pub(crate) struct Trailer {
     pub time: Timestamp,
     /// Events in it.
     pub events: u64,
-}
-
-/// Appends a frame.
-pub(crate) fn push(out: &mut Vec<u8>, kind: Kind, content: &[u8]) {
-    let length = u32::try_from(content.len()).expect("a frame is far below 4 GiB");
-    out.extend_from_slice(&length.to_le_bytes());
-    out.push(kind as u8);
-    out.extend_from_slice(content);
-}
-
-/// Reads a frame.
-///
-/// # Errors
-/// `InvalidData` if it is none, `UnexpectedEof` if it is cut; the reader's.
-pub(crate) fn pull(reader: &mut dyn Read) -> io::Result<(Kind, Vec<u8>)> {
-    let invalid = |what: String| io::Error::new(io::ErrorKind::InvalidData, what);
-    let mut head = [0; 5];
-    reader.read_exact(&mut head)?;
-    let [a, b, c, d, kind] = head;
-    let length = u32::from_le_bytes([a, b, c, d]) as usize;
-    let Some(kind) = Kind::of(kind) else {
-        return Err(invalid(format!("a frame of kind {kind}")));
-    };
-    if length > FRAME_MAX {
-        return Err(invalid(format!("a frame of {length} bytes")));
-    }
-    // Memory is taken as bytes come, not as they are announced.
-    let mut content = Vec::with_capacity(length.min(1 << 20));
-    let read = reader.take(length as u64).read_to_end(&mut content)?;
-    if read < length {
-        return Err(io::ErrorKind::UnexpectedEof.into());
-    }
-    Ok((kind, content))
 }
 
 /// The first number of a frame, and what follows it.

@@ -15,11 +15,11 @@ use etcd_proto::{
 use etcd_replica::{Change, ChangeEvent, ChangedLease, ChangesError};
 use jiff::Timestamp;
 use prost::Message as _;
-use sha2::{Digest as _, Sha256};
 
-use super::frame::{DIGEST, FORMAT, Header, Kind, MAGIC, Mark, Trailer, number, pull};
+use super::frame::{FORMAT, Header, Kind, MAGIC, Mark, Trailer, number};
 use crate::backup::{
     digest::hex,
+    frame::{self, Ending, Hashed},
     run::{Failure, Reason},
 };
 
@@ -43,11 +43,7 @@ pub(crate) struct Checked {
 pub(crate) fn check(reader: &mut dyn Read, place: &str) -> Result<Checked, Failure> {
     let corrupt = |error: &io::Error| Failure::from_io(error, Reason::Corrupt, place);
     let wrong = |what: &str| Failure::new(Reason::Corrupt, format!("{place}: {what}"));
-    let mut buffered = BufReader::with_capacity(64 << 10, reader);
-    let mut reader = Hashed {
-        inner: &mut buffered,
-        digest: Sha256::new(),
-    };
+    let mut reader = Hashed::new(BufReader::with_capacity(64 << 10, reader));
     let header = header(&mut reader, place)?;
     let mut marks: Vec<Mark> = Vec::new();
     let (mut revision, mut events) = (header.after_revision, 0);
@@ -88,23 +84,11 @@ pub(crate) fn check(reader: &mut dyn Read, place: &str) -> Result<Checked, Failu
     if (trailer.revision, trailer.events) != (revision, events) {
         return Err(wrong("its end does not speak of what is before it"));
     }
-    let found = reader.digest.finalize();
-    let mut told = [0; DIGEST];
-    reader
-        .inner
-        .read_exact(&mut told)
-        .map_err(|error| corrupt(&error))?;
-    if told != *found {
-        return Err(wrong("its SHA-256 is another than its end says"));
-    }
-    if reader
-        .inner
-        .read(&mut [0])
-        .map_err(|error| corrupt(&error))?
-        != 0
-    {
-        return Err(wrong("something follows its end"));
-    }
+    let digest = match reader.ending().map_err(|error| corrupt(&error))? {
+        Ending::Whole(digest) => digest,
+        Ending::Altered => return Err(wrong("its SHA-256 is another than its end says")),
+        Ending::Longer => return Err(wrong("something follows its end")),
+    };
     marks.push(Mark {
         revision: trailer.revision,
         time: trailer.time,
@@ -112,22 +96,20 @@ pub(crate) fn check(reader: &mut dyn Read, place: &str) -> Result<Checked, Failu
     Ok(Checked {
         header,
         trailer,
-        digest: hex(&found),
+        digest: hex(&digest),
         marks,
     })
 }
 
-/// Digests what is read of a checked increment.
-struct Hashed<'a> {
-    inner: &'a mut dyn Read,
-    digest: Sha256,
-}
-
-impl Read for Hashed<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let read = self.inner.read(buffer)?;
-        self.digest.update(&buffer[..read]);
-        Ok(read)
+/// The next frame.
+fn pull(reader: &mut dyn Read) -> io::Result<(Kind, Vec<u8>)> {
+    let (byte, content) = frame::pull(reader)?;
+    match Kind::of(byte) {
+        Some(kind) => Ok((kind, content)),
+        None => {
+            let what = format!("a frame of kind {byte}");
+            Err(io::Error::new(io::ErrorKind::InvalidData, what))
+        }
     }
 }
 

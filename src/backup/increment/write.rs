@@ -5,8 +5,8 @@ use jiff::Timestamp;
 use prost::Message as _;
 use sha2::{Digest as _, Sha256};
 
-use super::frame::{Header, Kind, MAGIC, Mark, Trailer, push};
-use crate::backup::digest::hex;
+use super::frame::{Header, Kind, MAGIC, Mark, Trailer};
+use crate::backup::{digest::hex, frame::push};
 
 /// Frames of an increment whose header is not known yet.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -35,7 +35,7 @@ impl Frames {
                 .expect("a Vec takes what is written");
         }
         self.events += events.len() as u64;
-        push(&mut self.bytes, Kind::Events, &content);
+        push(&mut self.bytes, Kind::Events as u8, &content);
     }
 
     /// Adds all the leases there were at a revision.
@@ -46,7 +46,7 @@ impl Frames {
                 .encode_length_delimited(&mut content)
                 .expect("a Vec takes what is written");
         }
-        push(&mut self.bytes, Kind::Leases, &content);
+        push(&mut self.bytes, Kind::Leases as u8, &content);
     }
 
     /// Adds what the history was compacted to when the store was at `revision`.
@@ -62,7 +62,7 @@ impl Frames {
     fn pair(&mut self, kind: Kind, a: i64, b: i64) {
         let mut content = a.to_le_bytes().to_vec();
         content.extend_from_slice(&b.to_le_bytes());
-        push(&mut self.bytes, kind, &content);
+        push(&mut self.bytes, kind as u8, &content);
     }
 }
 
@@ -81,9 +81,17 @@ pub(crate) fn finish(
     };
     let mut out = Vec::with_capacity(frames.bytes.len() + 1024);
     out.extend_from_slice(MAGIC);
-    push(&mut out, Kind::Header, &json(serde_json::to_vec(header)));
+    push(
+        &mut out,
+        Kind::Header as u8,
+        &json(serde_json::to_vec(header)),
+    );
     out.extend_from_slice(&frames.bytes);
-    push(&mut out, Kind::Trailer, &json(serde_json::to_vec(&trailer)));
+    push(
+        &mut out,
+        Kind::Trailer as u8,
+        &json(serde_json::to_vec(&trailer)),
+    );
     let digest = Sha256::digest(&out);
     out.extend_from_slice(&digest);
     (out, hex(&digest))

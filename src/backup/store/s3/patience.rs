@@ -71,6 +71,23 @@ impl Patience {
         F: Future<Output = Result<T, SdkError<E, HttpResponse>>>,
         E: ProvideErrorMetadata + Error + 'static,
     {
+        self.call_noting(what, request, &mut None).await
+    }
+
+    /// As [`Patience::call`]; the last failure that was waited out is noted.
+    ///
+    /// # Errors
+    /// The last failure.
+    pub(super) async fn call_noting<T, E, F>(
+        &self,
+        what: &str,
+        request: impl Fn() -> F,
+        waited_out: &mut Option<Failure>,
+    ) -> Result<T, Failure>
+    where
+        F: Future<Output = Result<T, SdkError<E, HttpResponse>>>,
+        E: ProvideErrorMetadata + Error + 'static,
+    {
         let start = Instant::now();
         let mut pause = FIRST_PAUSE;
         let mut waited = false;
@@ -101,6 +118,7 @@ impl Patience {
                 return Err(failure);
             }
             self.tell(&failure, &mut waited);
+            *waited_out = Some(failure);
             tokio::time::sleep(jittered(pause).min(left)).await;
             pause = (pause * 2).min(LONGEST_PAUSE);
         }

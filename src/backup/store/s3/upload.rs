@@ -200,7 +200,16 @@ async fn send_part(
             .send()
     };
     let what = format!("writes part {number} of {}", store.uri(key));
-    let sent = store.patience.call(&what, send).await?;
+    let mut before = None;
+    let sent = match store.patience.call_noting(&what, send, &mut before).await {
+        Ok(sent) => sent,
+        // A store whose disk is full may forget the upload over it: the first failure is
+        // the one to tell. If there is none, somebody else has ended the upload.
+        Err(failure) if failure.reason == Reason::Conflict => {
+            return Err(before.unwrap_or(failure));
+        }
+        Err(failure) => return Err(failure),
+    };
     Ok(CompletedPart::builder()
         .part_number(number)
         .set_e_tag(sent.e_tag)
