@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help build stock kubernetes demo demo-shell demo-down test lint unit conformance sim bench bench-snapshot bench-operator soak e2e crds clean-caches
+.PHONY: help build stock minio kubernetes demo demo-shell demo-down test lint unit conformance sim bench bench-snapshot bench-operator soak e2e crds clean-caches
 
 TRIPLE ?= $(shell uname -m)-unknown-linux-gnu
 TARGET ?= ours
@@ -26,6 +26,9 @@ packages: # what a fresh Debian lacks to build and run all of it
 
 build: ## the product: etcd, etcdutl and etcd-operator, linked statically, for any Linux and an image FROM scratch
 	RUSTFLAGS="-C target-feature=+crt-static" cargo build --locked --release --target $(TRIPLE) -p etcd-server -p etcd-etcdutl -p etcd-operator
+
+minio: ## MinIO, an S3 server to test backups with, from its Go module
+	@e2e/minio/build.sh
 
 stock: ## stock etcd, etcdctl and etcdutl from Go modules, to compare with
 	@e2e/stock/build.sh
@@ -82,4 +85,4 @@ crds: ## write crds/ and other generated files from the code
 	UPDATE=1 cargo test --locked -p etcd-operator --test generated
 
 clean-caches: ## remove what was built outside the tree
-	rm -rf $(CACHE)/kubernetes-* $(CACHE)/stock-*
+	rm -rf $(CACHE)/kubernetes-* $(CACHE)/stock-* $(CACHE)/minio-*

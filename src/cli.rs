@@ -1,6 +1,8 @@
-//! The command line: `etcd-operator run | admit | install | crd | rbac`.
+//! The command line: `etcd-operator run | admit | install | crd | rbac`, and the runs of
+//! backups: `snapshot | verify | restore | follow | delete | list | export
+//! | import`.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
@@ -10,6 +12,7 @@ use tracing_subscriber::EnvFilter;
 use crate::{
     admit::{self, Admission},
     api,
+    backup::commands::{self, RunArgs, Verb},
     controller::{self, Options},
     render::Settings,
 };
@@ -37,6 +40,22 @@ enum Command {
     Crd,
     /// Print the rights the operator needs, as JSON.
     Rbac,
+    /// In a pod of its own: make a backup.
+    Snapshot(RunArgs),
+    /// In a pod of its own: prove a backup that exists.
+    Verify(RunArgs),
+    /// In a member's pod: make its data directory of a backup.
+    Restore(RunArgs),
+    /// In a pod of its own: store what changes.
+    Follow(RunArgs),
+    /// In a pod of its own: remove backups.
+    Delete(RunArgs),
+    /// In a pod of its own: tell what a destination holds.
+    List(RunArgs),
+    /// In a pod of its own: store the keys below a prefix.
+    Export(RunArgs),
+    /// In a pod of its own: write keys of a backup or an export into a running cluster.
+    Import(RunArgs),
 }
 
 #[derive(Debug, clap::Args)]
@@ -94,30 +113,40 @@ struct Admit {
 
 impl Cli {
     /// Does what the command line says.
-    pub fn run(self) -> anyhow::Result<()> {
+    pub fn run(self) -> anyhow::Result<ExitCode> {
         match self.command {
             Command::Run(run) => {
                 log();
-                runtime(true)?.block_on(run.start())
+                runtime(true)?.block_on(run.start())?;
             }
             Command::Admit(args) => {
                 log();
                 let admission = Admission::of_this_pod(args.data_dir, args.pod_uid, args.command);
-                Ok(runtime(false)?.block_on(admit::admit(admission))?)
+                runtime(false)?.block_on(admit::admit(admission))?;
             }
-            Command::Install { dir } => Ok(admit::install(&dir)?),
+            Command::Install { dir } => admit::install(&dir)?,
             Command::Crd => {
-                let documents: Vec<String> =
-                    crd_yaml()?.into_iter().map(|(_, text)| text).collect();
-                print!("{}", documents.join("---\n"));
-                Ok(())
+                let documents = crd_yaml()?.into_iter().map(|(_, text)| text);
+                print!("{}", documents.collect::<Vec<String>>().join("---\n"));
             }
-            Command::Rbac => {
-                println!("{}", serde_json::to_string_pretty(controller::rules())?);
-                Ok(())
-            }
+            Command::Rbac => println!("{}", serde_json::to_string_pretty(controller::rules())?),
+            Command::Snapshot(args) => return run(Verb::Snapshot, args),
+            Command::Verify(args) => return run(Verb::Verify, args),
+            Command::Restore(args) => return run(Verb::Restore, args),
+            Command::Follow(args) => return run(Verb::Follow, args),
+            Command::Delete(args) => return run(Verb::Delete, args),
+            Command::List(args) => return run(Verb::List, args),
+            Command::Export(args) => return run(Verb::Export, args),
+            Command::Import(args) => return run(Verb::Import, args),
         }
+        Ok(ExitCode::SUCCESS)
     }
+}
+
+/// A run of a backup; it says itself how it ended.
+fn run(verb: Verb, args: RunArgs) -> anyhow::Result<ExitCode> {
+    log();
+    commands::run(verb, args)
 }
 
 /// The CustomResourceDefinitions as YAML, one document each, as `crds/` holds them: with

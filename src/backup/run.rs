@@ -199,8 +199,12 @@ pub struct RestoreRun {
     /// restored is what was verified.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expected_sha256: Option<String>,
-    /// etcd's `--data-dir`. What it is made of is written beside it, on the same volume.
+    /// etcd's `--data-dir`. The member's directory is made in it, on the same volume.
     pub data_dir: PathBuf,
+    /// Where the plain image and increments are fetched to; left out, `data_dir`, which
+    /// then needs room for the store twice over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub work_dir: Option<PathBuf>,
     /// Name of the member whose directory it is; one of `members`.
     pub member: String,
     /// All members of the new cluster. They replace those of the backup.
@@ -244,8 +248,9 @@ pub struct FollowRun {
     /// Encrypt with the key in [`files::ENCRYPTION_KEY`].
     #[serde(default)]
     pub encrypted: bool,
-    /// Bytes of changes that are held while the store does not take them. Beyond it they
-    /// are given up and a new full backup is needed.
+    /// Bytes of changes that are held while the store does not take them. Beyond it no
+    /// more are read until it does; only what the cluster compacts meanwhile is lost, and
+    /// then a new full backup is needed.
     #[serde(default = "default_backlog")]
     pub max_backlog_bytes: u64,
 }
