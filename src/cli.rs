@@ -4,7 +4,7 @@
 
 use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, anyhow};
 use clap::{Parser, Subcommand};
 use kube::Config;
 use tracing_subscriber::EnvFilter;
@@ -12,7 +12,10 @@ use tracing_subscriber::EnvFilter;
 use crate::{
     admit::{self, Admission},
     api,
-    backup::commands::{self, RunArgs, Verb},
+    backup::{
+        commands::{self, RunArgs, Verb},
+        run::RUN_VARIABLE,
+    },
     controller::{self, Options},
     render::Settings,
 };
@@ -31,6 +34,8 @@ enum Command {
     Run(Run),
     /// In a member's pod: decide whether the member may start, then start it.
     Admit(Admit),
+    /// In a member's init container: once admitted, make the data directory of a backup.
+    AdmitRestore(AdmitRestore),
     /// Copy this program into a directory: what the pods' init container does.
     Install {
         /// The directory.
@@ -106,9 +111,25 @@ struct Admit {
     /// UID of this pod.
     #[arg(long, env = admit::POD_UID)]
     pod_uid: String,
+    /// The restore this pod is held for: tell what lies on its disk, and start nothing.
+    #[arg(long)]
+    hold: Option<String>,
     /// etcd and its flags.
     #[arg(last = true, required = true)]
     command: Vec<String>,
+}
+
+#[derive(Debug, clap::Args)]
+struct AdmitRestore {
+    /// etcd's data directory.
+    #[arg(long)]
+    data_dir: PathBuf,
+    /// UID of this pod.
+    #[arg(long, env = admit::POD_UID)]
+    pod_uid: String,
+    /// What is restored, as JSON.
+    #[arg(long, env = RUN_VARIABLE, hide_env_values = true)]
+    run: String,
 }
 
 impl Cli {
@@ -121,8 +142,16 @@ impl Cli {
             }
             Command::Admit(args) => {
                 log();
-                let admission = Admission::of_this_pod(args.data_dir, args.pod_uid, args.command);
+                let admission =
+                    Admission::of_this_pod(args.data_dir, args.pod_uid, args.hold, args.command);
                 runtime(false)?.block_on(admit::admit(admission))?;
+            }
+            Command::AdmitRestore(args) => {
+                log();
+                let told = admit::told(&args.run).map_err(|failure| anyhow!(failure.message))?;
+                let admission =
+                    Admission::of_this_pod(args.data_dir, args.pod_uid, None, Vec::new());
+                runtime(true)?.block_on(admit::found(admission, told))?;
             }
             Command::Install { dir } => admit::install(&dir)?,
             Command::Crd => {

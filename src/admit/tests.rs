@@ -59,6 +59,7 @@ fn o36_a_volume_that_cannot_be_used_is_not_called_empty() {
         pod_uid: "u".to_owned(),
         port: 0,
         command: Vec::new(),
+        hold: None,
     };
     // The parent of the data directory is a file: neither readable nor writable.
     fs::write(dir.path().join("file"), b"").unwrap();
@@ -147,6 +148,7 @@ fn a_log_beside_the_store_of_another_server_is_reported_and_not_started() {
         pod_uid: "u".to_owned(),
         port: 0,
         command: Vec::new(),
+        hold: None,
     };
     let member = dir.path().join("data/member");
     fs::create_dir_all(member.join("wal")).unwrap();

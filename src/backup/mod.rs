@@ -14,7 +14,7 @@
 //! [`marker`] says whose it is.
 
 pub mod commands;
-mod context;
+pub(crate) mod context;
 mod delete;
 mod digest;
 mod export;
@@ -36,7 +36,7 @@ mod member;
 mod pack;
 mod pipe;
 mod random;
-mod restore;
+pub(crate) mod restore;
 pub mod run;
 mod snapshot;
 mod source;

@@ -125,6 +125,10 @@ async fn make(
         cluster_id: hex(restored.cluster_id),
         member_id: hex(told.member_id),
         reach: prepared.reach(restored.content_revision),
+        source_cluster_id: prepared
+            .backup
+            .as_ref()
+            .map(|(_, manifest)| manifest.cluster_id.clone()),
         folder: prepared.backup.map(|(folder, _)| folder),
         sha256: prepared.whole.sha256,
         revision: restored.revision,

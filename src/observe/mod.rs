@@ -122,6 +122,8 @@ pub struct PodSeen {
     /// What its etcd said when it ended, the last of several times, if that names
     /// damaged files.
     pub damage: Option<String>,
+    /// Cluster whose backup its data directory was made of, in hex, by its init container.
+    pub made_of: Option<String>,
     /// What `admit` says, while it waits.
     pub report: Option<Report>,
     /// What etcd says, while it runs.

@@ -20,6 +20,7 @@ use crate::{
         ANNOTATION_START, ANNOTATION_TEMPLATE, ANNOTATION_TICKET, EtcdCluster, LABEL_CLUSTER,
         LABEL_MANAGED_BY, LABEL_MEMBER, LABEL_ROLE, MANAGED_BY, ROLE_VOTER,
     },
+    backup::run::Answer,
     identity,
 };
 
@@ -350,8 +351,20 @@ fn pod_seen(pod: &Pod) -> PodSeen {
         deleting: meta.deletion_timestamp.is_some(),
         trouble: trouble(pod),
         damage: damage(pod),
+        made_of: made_of(pod),
         report: None,
         etcd: None,
+    }
+}
+
+/// Whose backup a pod's data directory was made of, by its init container's last words.
+fn made_of(pod: &Pod) -> Option<String> {
+    let statuses = pod.status.as_ref()?.init_container_statuses.as_ref()?;
+    let restore = statuses.iter().find(|status| status.name == "restore")?;
+    let ended = restore.state.as_ref()?.terminated.as_ref()?;
+    match serde_json::from_str(ended.message.as_deref()?).ok()? {
+        Answer::Restore(report) => report.source_cluster_id,
+        _ => None,
     }
 }
 

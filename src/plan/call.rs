@@ -182,6 +182,8 @@ pub enum Record {
         id: u64,
         /// The cluster's ID.
         cluster_id: u64,
+        /// Cluster whose backup it was made of, in hex, if that is known.
+        source: Option<String>,
         /// Claims of the members before.
         volumes: Vec<String>,
         /// Revision it begins with.
@@ -367,10 +369,17 @@ impl Record {
                 member,
                 id,
                 cluster_id,
+                source,
                 volumes,
                 revision,
                 at,
-            } => succeed(status, member, (*id, *cluster_id), volumes, *revision, *at),
+            } => {
+                let before = ancestor(status, source.as_ref(), volumes, *revision, *at);
+                status.lineage.extend(before);
+                let more = status.lineage.len().saturating_sub(LINEAGE_MAX);
+                status.lineage.drain(..more);
+                succeed(status, member, *id, *cluster_id);
+            }
             Record::Bootstrap(bootstrap) => status.bootstrap = Some(bootstrap.clone()),
             Record::Removed { members } => {
                 for name in members {
@@ -424,32 +433,33 @@ fn found(status: &mut EtcdClusterStatus, member: &str, cluster_id: u64, message:
     line.id = None;
 }
 
-/// The new cluster takes the place of the one before, which becomes its ancestor.
-fn succeed(
-    status: &mut EtcdClusterStatus,
-    member: &str,
-    (id, cluster_id): (u64, u64),
+/// What a new cluster came from: the one it replaces, or the one whose backup it began
+/// with.
+fn ancestor(
+    status: &EtcdClusterStatus,
+    source: Option<&String>,
     volumes: &[String],
     revision: i64,
     at: Timestamp,
-) {
+) -> Option<Ancestor> {
+    let restore = status.restore.as_ref()?;
+    Some(Ancestor {
+        cluster_id: status.cluster_id.as_ref().or(source)?.clone(),
+        until: Time(at),
+        last_revision: restore.last_revision,
+        next_revision: Some(revision),
+        restore: restore.id.clone(),
+        volumes: volumes.to_vec(),
+    })
+}
+
+/// The new cluster takes the place of the one before.
+fn succeed(status: &mut EtcdClusterStatus, member: &str, id: u64, cluster_id: u64) {
     let Some(restore) = &mut status.restore else {
         return;
     };
     restore.stage = RestoreStage::Done;
     let replaced = restore.members.clone();
-    if let Some(before) = status.cluster_id.clone() {
-        status.lineage.push(Ancestor {
-            cluster_id: before,
-            until: Time(at),
-            last_revision: restore.last_revision,
-            next_revision: Some(revision),
-            restore: restore.id.clone(),
-            volumes: volumes.to_vec(),
-        });
-        let more = status.lineage.len().saturating_sub(LINEAGE_MAX);
-        status.lineage.drain(..more);
-    }
     status.cluster_id = Some(identity::hex(cluster_id));
     status.bootstrap = None;
     status.last_leader = None;

@@ -193,6 +193,8 @@ pub enum Step {
         id: u64,
         /// The cluster's ID.
         cluster_id: u64,
+        /// Cluster whose backup it was made of, in hex, if that is known.
+        source: Option<String>,
         /// Claims of the members before.
         volumes: Vec<String>,
         /// Revision it begins with.

@@ -47,6 +47,7 @@ fn record(id: &str) -> Record {
     Record {
         id: id.to_owned(),
         report: RestoreReport {
+            source_cluster_id: None,
             cluster_id: "1".to_owned(),
             member_id: "2".to_owned(),
             folder: None,

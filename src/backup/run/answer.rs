@@ -134,6 +134,13 @@ pub struct RestoreReport {
     /// The member's ID, in hex.
     #[serde(rename = "memberID")]
     pub member_id: String,
+    /// Cluster whose backup it is, in hex; absent for a bare file.
+    #[serde(
+        default,
+        rename = "sourceClusterID",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub source_cluster_id: Option<String>,
     /// Folder it was made of; absent for a bare file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub folder: Option<String>,

@@ -175,6 +175,7 @@ impl Case<'_> {
                 member: founder.name.clone(),
                 id,
                 cluster_id,
+                source: founder.pod()?.made_of.clone(),
                 volumes,
                 revision: seen.revision,
                 at: self.now,
