@@ -184,7 +184,7 @@ impl Collector for Clusters {
 }
 
 /// A label's value that is borrowed.
-struct Text<'a>(&'a str);
+pub(super) struct Text<'a>(pub(super) &'a str);
 
 impl EncodeLabelValue for Text<'_> {
     fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), Error> {

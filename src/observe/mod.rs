@@ -1,6 +1,7 @@
 //! The world as plain data: what the API server holds of a cluster and what its
 //! members say. Everything after this folder works on [`Observed`] alone.
 
+mod artifacts;
 mod cache;
 mod damage;
 mod members;
@@ -8,7 +9,8 @@ mod objects;
 mod probe;
 mod trim;
 
-pub use cache::{Cache, Filler, cache};
+pub(crate) use artifacts::{ArtifactCaches, Trimmed};
+pub use cache::{Cache, Filler, cache, cache_by};
 #[cfg(test)]
 pub(crate) use objects::assemble;
 pub use objects::{Caches, ObserveError, Source};
@@ -225,13 +227,18 @@ pub struct EtcdMember {
 #[derive(Clone)]
 pub struct Observer {
     caches: Caches,
+    artifacts: ArtifactCaches,
     probe: Probe,
 }
 
 impl Observer {
     /// An observer over these caches.
-    pub fn new(caches: Caches, probe: Probe) -> Self {
-        Observer { caches, probe }
+    pub(crate) fn new(caches: Caches, artifacts: ArtifactCaches, probe: Probe) -> Self {
+        Observer {
+            caches,
+            artifacts,
+            probe,
+        }
     }
 
     /// Looks at everything that belongs to `cluster`. [`Source::Live`] asks the API
@@ -242,7 +249,9 @@ impl Observer {
         source: Source,
     ) -> Result<Observed, ObserveError> {
         let mut observed = self.caches.read(cluster, source).await?;
+        self.artifacts_of(cluster, source, &mut observed).await?;
         members::ask(&self.probe, &mut observed, source).await;
+        self.nodes_off(cluster, &mut observed).await;
         Ok(observed)
     }
 
