@@ -179,11 +179,6 @@ impl World {
         &self.etcd.lost
     }
 
-    /// A schedule.
-    pub(in crate::plan) fn schedule(&self, name: &str) -> EtcdBackupSchedule {
-        EtcdBackupSchedule::clone(&self.api.schedules.items[name])
-    }
-
     /// Marks a node that is off for ever.
     pub(in crate::plan) fn put_out_of_service(&mut self, node: usize) {
         self.out_of_service.insert(node.to_string());
