@@ -2,12 +2,14 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help build stock minio kubernetes demo demo-shell demo-down test lint unit conformance sim bench bench-snapshot bench-operator soak e2e crds clean-caches
+.PHONY: help build stock minio kubernetes demo demo-shell demo-down test lint unit conformance sim bench bench-snapshot bench-operator soak e2e crds deny clean-caches
 
 TRIPLE ?= $(shell uname -m)-unknown-linux-gnu
 TARGET ?= ours
 SEEDS ?= 2000
 CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/etcd-core-e2e
+DENY_VERSION := 0.20.2
+DENY := $(CACHE)/cargo-deny-$(DENY_VERSION)
 TARGET_DIR := $(abspath $(or $(CARGO_TARGET_DIR),target))
 
 # Where the parts find each other; every script and test reads these.
@@ -51,7 +53,12 @@ test: ## everything; what CI calls
 lint: ## formatting, clippy, licences and bans
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
-	@if command -v cargo-deny > /dev/null; then cargo deny check; else echo "cargo-deny is not installed: cargo install --locked cargo-deny"; fi
+	@$(MAKE) -s deny
+
+# Advisories need the internet: `cargo deny check advisories` says what it knows of them.
+deny: ## licences, sources and refused crates of the dependencies
+	@test -x $(DENY)/bin/cargo-deny || cargo install --locked --version $(DENY_VERSION) --root $(DENY) cargo-deny
+	$(DENY)/bin/cargo-deny --locked check --hide-inclusion-graph bans licenses sources
 
 unit: ## tests that need no other program and no root
 	cargo test --locked --workspace --exclude etcd-e2e
@@ -85,4 +92,4 @@ crds: ## write crds/ and other generated files from the code
 	UPDATE=1 cargo test --locked -p etcd-operator --test generated
 
 clean-caches: ## remove what was built outside the tree
-	rm -rf $(CACHE)/kubernetes-* $(CACHE)/stock-* $(CACHE)/minio-*
+	rm -rf $(CACHE)/kubernetes-* $(CACHE)/stock-* $(CACHE)/minio-* $(CACHE)/cargo-deny-*

@@ -1,5 +1,7 @@
 //! Three members in this process, over a network that can be cut.
 
+#![allow(clippy::unwrap_used)] // a test ends where something fails
+
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};

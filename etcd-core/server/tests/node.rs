@@ -1,5 +1,7 @@
 //! A member of one, in this process, on a real disk.
 
+#![allow(clippy::unwrap_used)] // a test ends where something fails
+
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;

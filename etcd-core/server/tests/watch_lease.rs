@@ -1,5 +1,7 @@
 //! The services Watch and Lease over a socket, at a member of one in this process.
 
+#![allow(clippy::unwrap_used)] // a test ends where something fails
+
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -142,7 +144,7 @@ impl Member1 {
         granted.into_inner().id
     }
 
-    async fn end(self) {
+    fn end(self) {
         self.server.abort();
         tokio::task::block_in_place(|| self.node.stop());
     }
@@ -266,7 +268,7 @@ async fn b085_b086_b091_a_watch_from_its_creation_to_its_end() {
     watch.ask(cancel).await;
     let canceled = watch.next().await;
     assert!(canceled.canceled && !canceled.created && canceled.compact_revision == 0);
-    member.end().await;
+    member.end();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -345,7 +347,7 @@ async fn b088_b104_s28_refusals_and_compactions_leave_the_stream_open() {
         (event.kv.unwrap().mod_revision, event.prev_kv),
         (deleted, None)
     );
-    member.end().await;
+    member.end();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -374,7 +376,7 @@ async fn b100_b101_progress_is_told_when_asked_for() {
     let progress = other.next().await;
     assert_eq!((progress.watch_id, progress.events.len()), (-1, 0));
     assert_eq!(progress.header.unwrap().revision, now);
-    member.end().await;
+    member.end();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -394,7 +396,7 @@ async fn s31_a_client_that_does_not_read_gets_everything_when_it_does() {
             assert_eq!(event.kv.unwrap().mod_revision, last);
         }
     }
-    member.end().await;
+    member.end();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -420,7 +422,7 @@ async fn b108_a_dropped_stream_leaves_no_watcher() {
     })
     .await
     .unwrap();
-    member.end().await;
+    member.end();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -512,7 +514,7 @@ async fn b062_b068_b073_a_lease_from_its_grant_to_its_revocation() {
         .unwrap()
         .into_inner();
     assert_eq!((state.id, state.ttl, state.granted_ttl), (id, -1, 0));
-    member.end().await;
+    member.end();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -550,5 +552,5 @@ async fn b069_b070_b071_a_lease_lives_while_it_is_kept_alive() {
         answers.message().await.unwrap().is_none(),
         "the stream ends with its requests"
     );
-    member.end().await;
+    member.end();
 }

@@ -77,7 +77,7 @@ fn write(wal: &mut Wal, shared: &Shared, persists: Vec<Persist>) {
                 term: metadata.term,
                 conf_state: metadata.conf_state,
             };
-            let hard_state = persist.hard_state.clone().unwrap_or_default();
+            let hard_state = persist.hard_state.unwrap_or_default();
             or_die(shared, wal.save_received_snapshot(&record, &hard_state));
             must_sync = true;
         }

@@ -126,7 +126,7 @@ impl Node {
     /// Hands leadership to a voter and waits until it leads.
     pub async fn move_leader(&self, to: u64) -> Result<(), RequestError> {
         let view = self.view();
-        if !view.membership.get(to).is_some_and(|m| !m.is_learner) {
+        if view.membership.get(to).is_none_or(|m| m.is_learner) {
             return Err(RequestError::BadTransferee);
         }
         let now = self.leadership();
@@ -194,7 +194,7 @@ impl Node {
             let voters = view.membership.voters().count();
             let started = view.membership.voters().filter(|m| m.is_started()).count();
             let grows_from_one = voters == 1 && started == 1;
-            if !grows_from_one && started < (voters + 1) / 2 + 1 {
+            if !grows_from_one && started < voters.div_ceil(2) + 1 {
                 return Err(RequestError::NotEnoughStarted);
             }
         }

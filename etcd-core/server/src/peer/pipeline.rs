@@ -44,7 +44,6 @@ struct State {
 
 impl Pipeline {
     /// Adds a message, or gives it back for want of room.
-    #[expect(clippy::result_large_err, reason = "a box would cost an allocation")]
     pub(super) fn push(&self, message: Message) -> Result<(), Message> {
         let mut state = self.state.lock();
         let size = cost(&message);

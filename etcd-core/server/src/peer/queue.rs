@@ -32,10 +32,6 @@ struct State {
 
 /// What became of a message.
 #[derive(Debug)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "it lives for one match, and a box would cost an allocation"
-)]
 pub(super) enum Push {
     Queued,
     /// There is no room.

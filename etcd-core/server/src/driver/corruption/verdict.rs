@@ -61,7 +61,7 @@ pub(crate) fn compare(leader: u64, own: &KvHash, peers: &[Asked]) -> Verdict {
             Verdict::Incomplete
         };
     }
-    let quorum = (peers.len() + 1) / 2 + 1;
+    let quorum = peers.len().div_ceil(2) + 1;
     let right = by_hash
         .iter()
         .find(|(_, members)| members.len() >= quorum)
