@@ -55,12 +55,7 @@ pub(crate) async fn run(run: &RestoreRun, context: &Context) -> Result<RestoreRe
     }
     place.check_empty()?;
     let work = Scratch::make(place.work.clone())?;
-    let fetched = match &run.work_dir {
-        Some(dir) => Some(Scratch::make(dir.join("restore"))?),
-        None => None,
-    };
-    let to = fetched.as_ref().unwrap_or(&work).path();
-    let prepared = prepare(&run.source, to, context).await?;
+    let prepared = prepare(&run.source, work.path(), context).await?;
     if let Some(expected) = &run.expected_sha256
         && *expected != prepared.whole.sha256
     {
