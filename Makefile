@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help build stock minio kubernetes demo demo-shell demo-down test lint unit conformance sim bench bench-snapshot bench-operator soak e2e crds deny clean-caches
+.PHONY: help build stock minio kubernetes demo demo-shell demo-down test lint unit conformance sim bench bench-snapshot bench-operator bench-backup soak e2e crds deny clean-caches
 
 TRIPLE ?= $(shell uname -m)-unknown-linux-gnu
 TARGET ?= ours
@@ -77,6 +77,9 @@ bench-snapshot: build stock ## snapshots of a store of 2 GiB, ours and stock's; 
 
 bench-operator: packages build stock kubernetes ## the operator with 1,000 clusters of three (root); ARGS="--clusters 20" for a first look
 	cargo run --locked --release -p etcd-e2e --bin bench_operator -- --upgrade $(ARGS)
+
+bench-backup: build stock minio ## time and memory of backups of 2 GiB; ARGS="--mib 256" for a first look
+	ETCD_BIN=$(PRODUCT)/etcd cargo run --locked --release -p etcd-e2e --bin bench_backup -- $(ARGS)
 
 soak: packages build stock kubernetes ## what takes minutes by its nature: leases, kills, ten upgrades in a row (root)
 	ETCD_BIN=$(PRODUCT)/etcd cargo test --locked -p etcd-e2e --test soak

@@ -28,6 +28,8 @@ pub struct Pod {
     pub patience: u64,
     /// Bytes that the claim has room for, if they are few.
     pub claim_bytes: Option<u64>,
+    /// Environment of runs beside what they are told.
+    pub env: Vec<(String, String)>,
 }
 
 /// A run that goes on; killed on drop.
@@ -58,6 +60,7 @@ impl Pod {
             destination,
             patience: 20,
             claim_bytes: None,
+            env: Vec::new(),
         };
         std::fs::create_dir_all(pod.place("scratch")).context("making the scratch volume")?;
         Ok(pod)
@@ -179,6 +182,7 @@ impl Pod {
         };
         let text = told.to_string();
         let inner = program.clone();
+        let env = self.env.clone();
         let child = spawner::spawn(outer, move |c| {
             if let Some(bytes) = small {
                 let mount = format!(
@@ -195,6 +199,8 @@ impl Pod {
                 .env_remove("AWS_ACCESS_KEY_ID")
                 .env_remove("AWS_SECRET_ACCESS_KEY")
                 .env_remove("AWS_PROFILE")
+                .env("HOME", "/nonexistent")
+                .envs(env)
                 .stdin(Stdio::null())
                 .stdout(out)
                 .stderr(err);

@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
+use tracing::warn;
 
 use super::{
     context::Context,
@@ -77,7 +78,13 @@ async fn remove(
 /// and go on from them.
 async fn prune(store: &dyn Store, cluster: &ClusterRef) -> Result<u64, Failure> {
     let mut oldest: BTreeMap<String, i64> = BTreeMap::new();
-    for (_, manifest) in source::backups(store).await? {
+    let found = source::backups(store).await?;
+    if !found.unreadable.is_empty() {
+        // Which increments they need is not known.
+        warn!("no increments are removed while there are backups that cannot be read");
+        return Ok(0);
+    }
+    for (_, manifest) in found.good {
         let revision = oldest
             .entry(manifest.cluster_id)
             .or_insert(manifest.revision);

@@ -86,7 +86,7 @@ async fn export(
     let dialer = Dialer::new(context);
     let (peer, version, member_id) = pick(&dialer, &run.voters, &run.cluster).await?;
     let mut pages = Pages::open(peer, &run.prefix, run.revision).await?;
-    let revision = pages.revision;
+    let (revision, taken_at) = (pages.revision, Timestamp::now());
     context.tracker.stage(Stage::Copying, None);
     let key = layout::artifact(
         &run.folder,
@@ -148,6 +148,7 @@ async fn export(
             recipient: keys.recipient().to_string(),
         }),
         started_at,
+        taken_at,
         completed_at: Timestamp::now(),
     };
     manifest.store(store, &run.folder).await?;

@@ -56,6 +56,18 @@ pub(crate) fn examine(path: &Path, place: &str) -> Result<Examined, Failure> {
     })
 }
 
+/// Looks only whether an image is one, of a schema that is known: enough for one whose
+/// SHA-256 is that of an image which was examined when it was made.
+///
+/// # Errors
+/// As [`examine`].
+pub(crate) fn glance(path: &Path, place: &str) -> Result<(), Failure> {
+    let fault = |error| file_fault(place, error);
+    let file = SnapshotFile::open_file(&RealDisk, path).map_err(fault)?;
+    let summary = file.summary().map_err(fault)?;
+    check_schema(summary.storage_version.as_deref(), place)
+}
+
 /// HashKV of an image as a member computes it that has compacted to `compact_revision`
 /// since.
 ///

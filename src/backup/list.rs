@@ -22,8 +22,9 @@ pub(crate) async fn run(run: &ListRun, context: &Context) -> Result<Listing, Fai
     let store = store::open(&run.destination, context).await?;
     let keys = Keys::mounted(&context.files)?;
     let marker = Marker::load(&*store).await?;
-    let mut backups: Vec<Listed> = source::backups(&*store)
-        .await?
+    let found = source::backups(&*store).await?;
+    let mut backups: Vec<Listed> = found
+        .good
         .into_iter()
         .map(|(folder, manifest)| Listed {
             folder,
@@ -55,6 +56,11 @@ pub(crate) async fn run(run: &ListRun, context: &Context) -> Result<Listing, Fai
         cluster_id: marker.and_then(|marker| marker.cluster_ids.last().cloned()),
         backups,
         increments,
+        unreadable: found
+            .unreadable
+            .into_iter()
+            .map(|(folder, _)| folder)
+            .collect(),
         left_off: 0,
     })
 }

@@ -62,6 +62,8 @@ pub(crate) struct Manifest {
     pub encryption: Option<Encryption>,
     /// When the member was asked.
     pub started_at: Timestamp,
+    /// When it had answered: by then the revision had been reached.
+    pub taken_at: Timestamp,
     /// When it was stored and proven.
     pub completed_at: Timestamp,
 }
@@ -233,7 +235,7 @@ mod tests {
             "formatVersion": 1, "kind": "Snapshot", "object": "snapshot-1.db", "namespace": "ns", "cluster": "demo",
             "clusterID": "1f", "memberID": "2a", "etcdVersion": "3.7.3", "sizeBytes": 20512, "storedBytes": 20512,
             "sha256": "00", "storedSha256": "00", "revision": 7, "compactRevision": 0, "totalKeys": 3, "kvHash": 5,
-            "compression": "None", "startedAt": "2026-11-27T10:00:00Z", "completedAt": "2026-11-27T10:00:01Z",
+            "compression": "None", "startedAt": "2026-11-27T10:00:00Z", "takenAt": "2026-11-27T10:00:00Z", "completedAt": "2026-11-27T10:00:01Z",
         })
     }
 

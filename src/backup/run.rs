@@ -199,12 +199,9 @@ pub struct RestoreRun {
     /// restored is what was verified.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expected_sha256: Option<String>,
-    /// etcd's `--data-dir`. The member's directory is made in it, on the same volume.
+    /// etcd's `--data-dir`. What it is made of is fetched into it too, so that its volume
+    /// needs room for the store twice over, as it does when a member receives a snapshot.
     pub data_dir: PathBuf,
-    /// Where the plain image and increments are fetched to; left out, `data_dir`, which
-    /// then needs room for the store twice over.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub work_dir: Option<PathBuf>,
     /// Name of the member whose directory it is; one of `members`.
     pub member: String,
     /// All members of the new cluster. They replace those of the backup.

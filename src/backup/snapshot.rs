@@ -101,6 +101,7 @@ struct Job<'a> {
 
 /// What a member sent.
 struct Taken {
+    at: Timestamp,
     whole: Whole,
     packed: Packed,
     examined: Examined,
@@ -176,6 +177,7 @@ impl Job<'_> {
                 recipient: keys.recipient().to_string(),
             }),
             started_at,
+            taken_at: taken.at,
             completed_at: Timestamp::now(),
         };
         self.prove(&manifest, Some(&uploaded)).await?;
@@ -197,6 +199,7 @@ impl Job<'_> {
         image: &Path,
     ) -> Result<(Taken, Uploaded), Failure> {
         let mut stream = ask(peer).await?;
+        let at = Timestamp::now();
         let tracker = &self.context.tracker;
         tracker.stage(Stage::Uploading, Some(stream.bytes));
         let upload = self.store.upload(key, stream.bytes).await?;
@@ -225,6 +228,7 @@ impl Job<'_> {
             let examined = blocking(move || image::examine(&path, &named)).await?;
             let member_hash = self.compare(peer, image, &examined, &place).await?;
             Ok(Taken {
+                at,
                 whole,
                 packed,
                 examined,

@@ -3,8 +3,8 @@
 
 use std::path::{Path, PathBuf};
 
-use futures::{StreamExt as _, TryStreamExt as _, stream};
-use tracing::info;
+use futures::{StreamExt as _, stream};
+use tracing::{info, warn};
 
 use super::{
     context::Context,
@@ -58,7 +58,7 @@ impl Prepared {
             revision,
             time: match &self.loaded {
                 Some(loaded) => Some(loaded.time),
-                None => backup.map(|manifest| manifest.completed_at),
+                None => backup.map(|manifest| manifest.taken_at),
             },
             increments: self.changes().len() as u64,
         }
@@ -150,7 +150,8 @@ pub(crate) async fn find(
         layout::check_folder(folder)?;
         return Ok((folder.clone(), Manifest::snapshot(store, folder).await?));
     }
-    let mut all = backups(store).await?;
+    let found = backups(store).await?;
+    let (mut all, unreadable) = (found.good, found.unreadable);
     let there = all.len();
     all.retain(|(_, manifest)| {
         let ours =
@@ -158,32 +159,42 @@ pub(crate) async fn find(
         let early = match source.target {
             None | Some(Target::Latest) => true,
             Some(Target::Revision(revision)) => manifest.revision <= revision,
-            Some(Target::Time(time)) => manifest.completed_at <= time,
+            Some(Target::Time(time)) => manifest.taken_at <= time,
         };
         ours && early
     });
     let newest = all
         .into_iter()
-        .max_by_key(|(_, manifest)| manifest.completed_at);
+        .max_by_key(|(_, manifest)| manifest.taken_at);
     let Some((folder, manifest)) = newest else {
-        return Err(Failure::new(
-            Reason::NotFound,
-            format!(
-                "{} holds {there} full backups, and none of them is of the cluster and early enough",
-                store.uri("")
-            ),
-        ));
+        let mut message = format!(
+            "{} holds {there} full backups, and none of them is of the cluster and early enough",
+            store.uri("")
+        );
+        for (_, failure) in unreadable {
+            message = format!("{message}; {failure}");
+        }
+        return Err(Failure::new(Reason::NotFound, message));
     };
     info!(folder, revision = manifest.revision, "takes this backup");
     Ok((folder, manifest))
 }
 
-/// All full backups of a destination, by folder.
+/// Full backups, and what is damaged among them.
+#[derive(Debug, Default)]
+pub(crate) struct Backups {
+    /// By folder.
+    pub good: Vec<(String, Manifest)>,
+    /// Folders whose manifest cannot be read, and why.
+    pub unreadable: Vec<(String, Failure)>,
+}
+
+/// All full backups of a destination. One whose manifest cannot be read stands in nobody's
+/// way; it is told.
 ///
 /// # Errors
-/// Of the store; what is damaged among them is an error too, so that it is not passed over
-/// in silence.
-pub(crate) async fn backups(store: &dyn Store) -> Result<Vec<(String, Manifest)>, Failure> {
+/// Of the store.
+pub(crate) async fn backups(store: &dyn Store) -> Result<Backups, Failure> {
     let folders = store.folders("").await?;
     manifests(store, folders).await
 }
@@ -192,21 +203,34 @@ pub(crate) async fn backups(store: &dyn Store) -> Result<Vec<(String, Manifest)>
 ///
 /// # Errors
 /// As [`backups`].
-pub(crate) async fn manifests(
-    store: &dyn Store,
-    folders: Vec<String>,
-) -> Result<Vec<(String, Manifest)>, Failure> {
+pub(crate) async fn manifests(store: &dyn Store, folders: Vec<String>) -> Result<Backups, Failure> {
     let folders = folders
         .into_iter()
         .filter(|folder| layout::check_folder(folder).is_ok());
-    let found: Vec<Option<(String, Manifest)>> = stream::iter(folders)
+    let mut loading = stream::iter(folders)
         .map(|folder| async move {
-            let manifest = Manifest::load(store, &folder).await?;
-            Ok::<_, Failure>(manifest.map(|manifest| (folder, manifest)))
+            let manifest = Manifest::load(store, &folder).await;
+            (folder, manifest)
         })
-        .buffered(AT_ONCE)
-        .try_collect()
-        .await?;
-    let full = |(_, manifest): &(String, Manifest)| manifest.kind == Kind::Snapshot;
-    Ok(found.into_iter().flatten().filter(full).collect())
+        .buffered(AT_ONCE);
+    let mut found = Backups::default();
+    while let Some((folder, manifest)) = loading.next().await {
+        match manifest {
+            Ok(Some(manifest)) if manifest.kind == Kind::Snapshot => {
+                found.good.push((folder, manifest));
+            }
+            Ok(_) => {}
+            Err(failure)
+                if matches!(
+                    failure.reason,
+                    Reason::Corrupt | Reason::NewerFormat | Reason::TooLarge
+                ) =>
+            {
+                warn!(folder, "passes over a backup: {failure}");
+                found.unreadable.push((folder, failure));
+            }
+            Err(failure) => return Err(failure),
+        }
+    }
+    Ok(found)
 }

@@ -13,7 +13,6 @@ const TRAILER: usize = 32;
 /// Digests a file, and what is before its trailer.
 #[derive(Default)]
 pub(crate) struct TrailerCheck {
-    whole: Sha256,
     body: Sha256,
     /// The last bytes so far, which may be the trailer.
     tail: Vec<u8>,
@@ -32,7 +31,6 @@ pub(crate) struct Whole {
 impl TrailerCheck {
     /// Takes in the next bytes.
     pub(crate) fn update(&mut self, bytes: &[u8]) {
-        self.whole.update(bytes);
         self.bytes += bytes.len() as u64;
         if bytes.len() >= TRAILER {
             self.body.update(&self.tail);
@@ -65,6 +63,8 @@ impl TrailerCheck {
                 ),
             ));
         }
+        let mut whole = self.body.clone();
+        whole.update(&self.tail);
         let (told, found) = (hex(&self.tail), hex(&self.body.finalize()));
         if told != found {
             return Err(Failure::new(
@@ -74,7 +74,7 @@ impl TrailerCheck {
         }
         Ok(Whole {
             bytes: self.bytes,
-            sha256: hex(&self.whole.finalize()),
+            sha256: hex(&whole.finalize()),
         })
     }
 }

@@ -95,6 +95,37 @@ async fn o24_what_has_no_manifest_does_not_exist_and_a_damaged_one_is_told() {
         assert_eq!(failed.reason, reason, "{field}: {}", failed.message);
         assert!(!failed.transient, "{failed:?}");
     }
+    // A damaged one is told, and stands in nobody's way.
+    let newest = json!({"source": {"backup": {"destination": pod.destination}}});
+    let failed = pod.fail("verify", &newest).await.unwrap();
+    assert_eq!(failed.reason, "NotFound");
+    assert!(
+        failed.message.contains("manifest.json is damaged"),
+        "{}",
+        failed.message
+    );
+    pod.succeed("snapshot", &snapshot(&pod, &member, "second").await)
+        .await
+        .unwrap();
+    assert_eq!(
+        pod.succeed("verify", &newest).await.unwrap()["folder"],
+        "second"
+    );
+    let list = pod
+        .succeed("list", &json!({"destination": pod.destination}))
+        .await
+        .unwrap();
+    assert_eq!(
+        (
+            &list["unreadable"],
+            list["backups"].as_array().unwrap().len()
+        ),
+        (&json!(["full"]), 1)
+    );
+    bucket
+        .delete("etcd/demo/second/manifest.json")
+        .await
+        .unwrap();
     bucket.delete(key).await.unwrap();
     assert_eq!(pod.fail("verify", &told).await.unwrap().reason, "NotFound");
     let list = pod

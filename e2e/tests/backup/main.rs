@@ -14,4 +14,5 @@ mod prefixes;
 mod refused;
 mod restore;
 mod snapshot;
+mod tls;
 mod world;

@@ -238,3 +238,26 @@ async fn what_makes_no_sense_is_refused_with_the_field() {
         );
     }
 }
+
+#[tokio::test]
+async fn without_a_secret_the_pods_own_identity_is_used_and_missed() {
+    let mut pod = Pod::claim().unwrap();
+    pod.env = vec![("AWS_EC2_METADATA_DISABLED".into(), "true".into())];
+    pod.destination = json!({"s3": {"bucket": "backups", "region": "eu-central-1"}});
+    pod.patience = 1;
+    let failed = pod
+        .fail("list", &json!({"destination": pod.destination}))
+        .await
+        .unwrap();
+    assert_eq!(
+        (failed.reason.as_str(), failed.transient),
+        ("InvalidCredentials", false),
+        "{}",
+        failed.message
+    );
+    assert!(
+        failed.message.contains("s3.credentialsSecretRef"),
+        "{}",
+        failed.message
+    );
+}

@@ -141,7 +141,7 @@ impl Starts {
         let mut folders = self.store.folders("").await?;
         self.seen.retain(|folder, _| folders.contains(folder));
         folders.retain(|folder| !self.seen.contains_key(folder));
-        for (folder, manifest) in manifests(&*self.store, folders).await? {
+        for (folder, manifest) in manifests(&*self.store, folders).await?.good {
             if manifest.cluster_id == self.cluster_id {
                 self.seen.insert(folder, manifest);
             }

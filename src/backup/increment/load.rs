@@ -178,7 +178,7 @@ impl<'a> Walk<'a> {
         let too_early = match wanted {
             Wanted::Latest => false,
             Wanted::Revision(revision) => revision < base.revision,
-            Wanted::Time(time) => time < base.completed_at,
+            Wanted::Time(time) => time < base.taken_at,
         };
         if too_early {
             return Err(Failure::new(
@@ -187,13 +187,13 @@ impl<'a> Walk<'a> {
                     "{} lies before the backup {base_folder}, which is of revision {} at {}: an earlier backup is needed",
                     wanted.told(),
                     base.revision,
-                    base.completed_at
+                    base.taken_at
                 ),
             ));
         }
         let best = Mark {
             revision: base.revision,
-            time: base.completed_at,
+            time: base.taken_at,
         };
         Ok(Walk {
             base_folder,
@@ -202,7 +202,7 @@ impl<'a> Walk<'a> {
             revision: base.revision,
             digest: None,
             best,
-            time: base.completed_at,
+            time: base.taken_at,
             files: Vec::new(),
         })
     }

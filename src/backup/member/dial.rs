@@ -8,7 +8,7 @@ use etcd_proto::etcdserverpb::{
 };
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 
-use super::refused;
+use super::{refused, speaks_of_certificates};
 use crate::{
     backup::{
         context::Context,
@@ -37,6 +37,8 @@ pub(crate) struct Peer {
     /// Its URL, as it was told.
     pub endpoint: String,
     channel: Channel,
+    /// Over TLS, and without a certificate of our own.
+    nameless: bool,
 }
 
 impl Dialer {
@@ -67,7 +69,9 @@ impl Dialer {
             .keep_alive_timeout(Duration::from_secs(20))
             .initial_stream_window_size(WINDOW)
             .initial_connection_window_size(2 * WINDOW);
+        let mut nameless = false;
         if endpoint.uri().scheme_str() == Some("https") {
+            nameless = !self.tls.join(files::CERT).exists();
             endpoint = endpoint
                 .tls_config(self.tls(voter)?)
                 .map_err(|error| invalid(causes(&error)))?;
@@ -79,6 +83,7 @@ impl Dialer {
         Ok(Peer {
             endpoint: voter.endpoint.clone(),
             channel,
+            nameless,
         })
     }
 
@@ -114,16 +119,7 @@ impl Dialer {
 
 fn unreached(endpoint: &str, error: &tonic::transport::Error) -> Failure {
     let text = causes(error);
-    // tonic keeps the error of TLS behind types of its own.
-    let refused = [
-        "certificate",
-        "UnknownIssuer",
-        "BadCertificate",
-        "AlertReceived",
-    ]
-    .iter()
-    .any(|word| text.contains(word));
-    let reason = match refused {
+    let reason = match speaks_of_certificates(&text) {
         true => Reason::MemberRefused,
         false => Reason::MemberFailed,
     };
@@ -163,7 +159,15 @@ impl Peer {
         request.set_timeout(STATUS);
         match self.maintenance().status(request).await {
             Ok(response) => Ok(response.into_inner()),
-            Err(status) => Err(refused("asks for the status", &self.endpoint, &status)),
+            Err(status) => {
+                let mut failure = refused("asks for the status", &self.endpoint, &status);
+                // A member that asks for one ends the connection, and often nothing else
+                // of it is heard.
+                if self.nameless {
+                    failure.message += "; no certificate is shown to it, and it may ask for one";
+                }
+                Err(failure)
+            }
         }
     }
 }

@@ -12,7 +12,6 @@ fn run_of(members: &[(&str, &[&str])], member: &str) -> RestoreRun {
         }),
         expected_sha256: None,
         data_dir: PathBuf::from("/data/etcd"),
-        work_dir: None,
         member: member.to_owned(),
         members: members
             .iter()

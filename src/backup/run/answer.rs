@@ -191,7 +191,10 @@ pub struct Listing {
     pub backups: Vec<Listed>,
     /// Unbroken stretches of increments.
     pub increments: Vec<Span>,
-    /// How many backups and stretches were left off.
+    /// Folders whose manifest is damaged, or of a format that is not known.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unreadable: Vec<String>,
+    /// How many of all these were left off.
     #[serde(default)]
     pub left_off: u64,
 }
@@ -297,10 +300,12 @@ fn cut(text: &mut String, bytes: usize) {
 
 impl Listing {
     fn leave_off(&mut self) {
-        if self.backups.len() >= self.increments.len() {
+        if self.backups.len() >= self.increments.len().max(self.unreadable.len()) {
             self.backups.pop();
-        } else {
+        } else if self.increments.len() >= self.unreadable.len() {
             self.increments.pop();
+        } else {
+            self.unreadable.pop();
         }
         self.left_off += 1;
     }

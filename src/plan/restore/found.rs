@@ -218,7 +218,6 @@ pub(crate) fn init(cluster: &EtcdCluster, observed: &Observed, member: &str) -> 
             source: jobs::source::told(&stored.source, stored.target.as_ref(), Vec::new()),
             expected_sha256: stored.sha256,
             data_dir: DATA_DIR.into(),
-            work_dir: None,
             member: member.to_owned(),
             members: vec![FoundingMember {
                 name: member.to_owned(),

@@ -34,7 +34,8 @@ fn base() -> Manifest {
         compression: Compression::None,
         encryption: None,
         started_at: time(999),
-        completed_at: time(1000),
+        taken_at: time(1000),
+        completed_at: time(1030),
     }
 }
 
