@@ -108,10 +108,13 @@ fn seconds(at: jiff::Timestamp) -> f64 {
     at.as_millisecond() as f64 / 1000.0
 }
 
+/// Name and help of a figure, and where it is.
+type Gauge = (&'static str, &'static str, fn(&Figures) -> f64);
+
 impl Collector for Backups {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), Error> {
         let tables = self.0.lock();
-        let gauges: [(&str, &str, fn(&Figures) -> f64); 5] = [
+        let gauges: [Gauge; 5] = [
             (
                 "backup_last_success_timestamp_seconds",
                 "When the newest proven backup of the cluster was taken, in seconds since 1970",

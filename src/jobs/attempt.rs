@@ -19,6 +19,7 @@ const PAUSE_MAX: SignedDuration = SignedDuration::from_mins(5);
 
 /// Where the attempts at something are.
 #[derive(Clone, Debug, PartialEq)]
+#[allow(clippy::large_enum_variant)] // there is one at a time, and it is taken apart at once
 pub(crate) enum Stage {
     /// Record this run, then make its Job.
     Begin(RunStatus),

@@ -148,8 +148,8 @@ impl<K> Cache<K> {
             .get(&key)
             .into_iter()
             .flat_map(BTreeMap::values);
-        let read = |json: &Box<[u8]>| serde_json::from_slice(json).expect("it was written by us");
-        objects.map(read).collect()
+        let read = |json: &[u8]| serde_json::from_slice(json).expect("it was written by us");
+        objects.map(|json| read(json)).collect()
     }
 }
 
@@ -158,9 +158,9 @@ impl<K: DeserializeOwned> Cache<K> {
     pub fn within(&self, namespace: &str) -> Vec<K> {
         let state = self.state.read();
         let here = state.objects.iter().filter(|((of, _), _)| of == namespace);
-        let read = |json: &Box<[u8]>| serde_json::from_slice(json).expect("it was written by us");
+        let read = |json: &[u8]| serde_json::from_slice(json).expect("it was written by us");
         here.flat_map(|(_, objects)| objects.values())
-            .map(read)
+            .map(|json| read(json))
             .collect()
     }
 }

@@ -158,8 +158,7 @@ fn clear_away(cluster: &EtcdCluster, roster: &Roster<'_>) -> Option<Plan> {
         .find(|member| member.removed)
         .map(|member| {
             let why = "its bootstrap was given up";
-            super::objects::clear_away(cluster, member, why)
-                .unwrap_or_else(|waits| Plan::wait(waits))
+            super::objects::clear_away(cluster, member, why).unwrap_or_else(Plan::wait)
         })
 }
 

@@ -371,7 +371,7 @@ impl Around<'_> {
             }),
             otherwise: record
                 .is_some()
-                .then(|| Record::TicketReturned { member: name }),
+                .then_some(Record::TicketReturned { member: name }),
         };
         let ids = identity::parse_hex(&paper.cluster_id).zip(identity::parse_hex(&paper.member_id));
         Ok(record

@@ -337,7 +337,7 @@ fn following(
 fn o26_a_full_backup_is_made_out_of_turn_where_increments_have_a_gap() {
     let now = "2026-01-01T01:30:10Z";
     let done = backup("2026-01-01T01:00:00Z", "Completed", "True");
-    let fine = following(&[done.clone()], follower(None, 3), now);
+    let fine = following(std::slice::from_ref(&done), follower(None, 3), now);
     assert_eq!(fine.calls, []);
     let told = find(&fine.status.conditions, "Continuous").unwrap();
     assert_eq!(
@@ -363,7 +363,11 @@ fn o26_a_full_backup_is_made_out_of_turn_where_increments_have_a_gap() {
 #[test]
 fn increments_that_fall_behind_are_told_and_go_when_they_are_asked_for_no_more() {
     let done = backup("2026-01-01T01:00:00Z", "Completed", "True");
-    let late = following(&[done.clone()], follower(None, 21), "2026-01-01T01:30:00Z");
+    let late = following(
+        std::slice::from_ref(&done),
+        follower(None, 21),
+        "2026-01-01T01:30:00Z",
+    );
     let told = find(&late.status.conditions, "Continuous").unwrap();
     assert_eq!(
         (told.status.as_str(), told.reason.as_str()),

@@ -107,13 +107,8 @@ pub(super) fn plan(
         return Some(begin(roster, record, why));
     }
     let certain = certain::loss(cluster, roster).ok()?;
-    let attempts = cluster
-        .status
-        .iter()
-        .filter_map(|status| status.restore.as_ref());
-    let taken_back = attempts
-        .filter(|record| record.kind == RestoreKind::QuorumLoss)
-        .last();
+    let before = cluster.status.as_ref().and_then(|it| it.restore.as_ref());
+    let taken_back = before.filter(|record| record.kind == RestoreKind::QuorumLoss);
     if let Some(before) = taken_back
         && now.duration_since(before.started_at.0) < certain::PAUSE
     {
