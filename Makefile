@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help build stock kubernetes demo demo-shell demo-down test lint unit conformance sim bench bench-snapshot bench-operator soak e2e crds deny clean-caches
+.PHONY: help build stock minio kubernetes demo demo-shell demo-down test lint unit conformance sim bench bench-snapshot bench-operator bench-backup soak e2e crds deny clean-caches
 
 TRIPLE ?= $(shell uname -m)-unknown-linux-gnu
 TARGET ?= ours
@@ -28,6 +28,9 @@ packages: # what a fresh Debian lacks to build and run all of it
 
 build: ## the product: etcd, etcdutl and etcd-operator, linked statically, for any Linux and an image FROM scratch
 	RUSTFLAGS="-C target-feature=+crt-static" cargo build --locked --release --target $(TRIPLE) -p etcd-server -p etcd-etcdutl -p etcd-operator
+
+minio: ## MinIO, an S3 server to test backups with, from its Go module
+	@e2e/minio/build.sh
 
 stock: ## stock etcd, etcdctl and etcdutl from Go modules, to compare with
 	@e2e/stock/build.sh
@@ -75,6 +78,9 @@ bench-snapshot: build stock ## snapshots of a store of 2 GiB, ours and stock's; 
 bench-operator: packages build stock kubernetes ## the operator with 1,000 clusters of three (root); ARGS="--clusters 20" for a first look
 	cargo run --locked --release -p etcd-e2e --bin bench_operator -- --upgrade $(ARGS)
 
+bench-backup: build stock minio ## time and memory of backups of 2 GiB; ARGS="--mib 256" for a first look
+	ETCD_BIN=$(PRODUCT)/etcd cargo run --locked --release -p etcd-e2e --bin bench_backup -- $(ARGS)
+
 soak: packages build stock kubernetes ## what takes minutes by its nature: leases, kills, ten upgrades in a row (root)
 	ETCD_BIN=$(PRODUCT)/etcd cargo test --locked -p etcd-e2e --test soak
 	ETCD_BIN=$(PRODUCT)/etcd E2E_SECONDS=60 cargo test --locked -p etcd-e2e --test process s01_ -- --nocapture
@@ -89,4 +95,4 @@ crds: ## write crds/ and other generated files from the code
 	UPDATE=1 cargo test --locked -p etcd-operator --test generated
 
 clean-caches: ## remove what was built outside the tree
-	rm -rf $(CACHE)/kubernetes-* $(CACHE)/stock-* $(CACHE)/cargo-deny-*
+	rm -rf $(CACHE)/kubernetes-* $(CACHE)/stock-* $(CACHE)/minio-* $(CACHE)/cargo-deny-*

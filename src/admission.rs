@@ -3,7 +3,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::api::{Engine, TicketKind};
+use crate::{
+    api::{Engine, TicketKind},
+    backup::run::Failure,
+};
 
 /// Path on the metrics port where `admit` tells what it found.
 pub const REPORT_PATH: &str = "/admission";
@@ -28,13 +31,20 @@ pub struct TicketPaper {
     pub token: String,
     /// `--initial-cluster`: `name=url` of every member, this one included.
     pub initial_cluster: Vec<String>,
+    /// How much the revision is raised when a cluster is made of a survivor's data.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub bump_revision: i64,
+}
+
+fn is_zero(bump: &i64) -> bool {
+    *bump == 0
 }
 
 impl TicketPaper {
     /// The flags this ticket adds to etcd's command line.
     pub fn flags(&self) -> Vec<String> {
         let state = match self.kind {
-            TicketKind::Bootstrap => "new",
+            TicketKind::Bootstrap | TicketKind::Restore | TicketKind::Revive => "new",
             TicketKind::Join => "existing",
         };
         vec![
@@ -67,6 +77,54 @@ pub struct Report {
     /// What is wrong, if something is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
+    /// What the pod is there for in a restore, as its annotation `etcd-core.io/start`
+    /// says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start: Option<String>,
+    /// What the log holds of a member that is held.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub log: Option<LogFacts>,
+    /// How the last attempt failed to make its data directory of a backup, or a new
+    /// cluster of its data.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<Failure>,
+}
+
+impl Report {
+    /// A report that tells nothing more yet.
+    pub fn new(pod_uid: impl Into<String>, found: Found) -> Report {
+        Report {
+            pod_uid: pod_uid.into(),
+            found,
+            version: None,
+            engine: None,
+            data: None,
+            message: None,
+            start: None,
+            log: None,
+            failure: None,
+        }
+    }
+}
+
+/// What lies in the log of a member that is held.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LogFacts {
+    /// Its cluster's ID, in hex.
+    #[serde(rename = "clusterID")]
+    pub cluster_id: String,
+    /// Its own, in hex.
+    #[serde(rename = "memberID")]
+    pub member_id: String,
+    /// The highest term it has heard of.
+    pub term: u64,
+    /// Term of its last entry.
+    pub last_term: u64,
+    /// Index of its last entry.
+    pub last_index: u64,
+    /// Index up to which it knows entries to be committed.
+    pub commit: u64,
 }
 
 /// What lies in the data directory, as far as a start is concerned.
@@ -80,4 +138,6 @@ pub enum Found {
     Unknown,
     /// There is a log, with the store of a server that the image does not hold.
     OtherEngine,
+    /// There is a log, and the pod is held: it only tells what is in it.
+    Held,
 }

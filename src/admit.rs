@@ -4,9 +4,14 @@
 //! a ticket, which is an annotation of this very pod; until it comes, `/livez` is
 //! answered and `/admission` tells what was found. The use of a ticket is on disk
 //! before etcd runs, so a container that restarts cannot use it again. A log beside
-//! a store that the image's server cannot read is left alone, and reported.
+//! a store that the image's server cannot read is left alone, and reported; so is any
+//! log while the cluster is being restored and the pod is held.
 
 mod engine;
+mod founder;
+mod survivor;
+
+pub use founder::{found, told};
 
 use std::{
     convert::Infallible,
@@ -32,7 +37,7 @@ use engine::Held;
 
 use crate::{
     admission::{Found, REPORT_PATH, Report, TicketPaper},
-    api::Engine,
+    api::{Engine, TicketKind},
     identity,
 };
 
@@ -49,6 +54,8 @@ pub const POD_UID: &str = "POD_UID";
 
 /// Pause between two looks for the ticket.
 const POLL: Duration = Duration::from_millis(200);
+/// Pause after an attempt to make a new cluster that failed.
+const HELD: Duration = Duration::from_secs(10);
 /// Pause between two looks at a disk that could not be used.
 const EXAMINE: Duration = Duration::from_secs(2);
 
@@ -67,6 +74,8 @@ pub struct Admission {
     pub port: u16,
     /// etcd and its flags.
     pub command: Vec<String>,
+    /// The restore that the pod is held for: a log is not started, but told.
+    pub hold: Option<String>,
 }
 
 /// Why a member cannot even wait.
@@ -172,13 +181,20 @@ pub async fn admit(admission: Admission) -> Result<(), AdmitError> {
         return Err(AdmitError::NoCommand);
     };
     let flags = &admission.command[1..];
+    survivor::finish(&admission.data_dir)?;
+    if let Some(hold) = &admission.hold
+        && !survivor::is_done(&admission.data_dir, hold)?
+    {
+        return Box::pin(held(&admission, hold, &program, flags)).await;
+    }
     let Some(report) = examine(&admission, &program) else {
         info!(data_dir = %admission.data_dir.display(), "found a log; starts the member");
         return exec(&program, flags, &[]).map(|never| match never {});
     };
     info!(found = ?report.found, version = report.version, message = report.message, "waits for a ticket");
     let report = Arc::new(Mutex::new(report));
-    serve(admission.port, Arc::clone(&report)).await?;
+    let told = Arc::clone(&report);
+    serve(admission.port, move || told.lock().clone()).await?;
     let mut stop = signal(SignalKind::terminate()).map_err(io_error("listens for SIGTERM"))?;
     let ticket = tokio::select! {
         ticket = wait(&admission, &program, &report) => ticket,
@@ -196,16 +212,105 @@ pub async fn admit(admission: Admission) -> Result<(), AdmitError> {
     exec(&program, flags, &ticket.flags()).map(|never| match never {})
 }
 
+/// Tells what lies on the disk, until a ticket says what becomes of it.
+async fn held(
+    admission: &Admission,
+    hold: &str,
+    program: &str,
+    flags: &[String],
+) -> Result<(), AdmitError> {
+    let report = Arc::new(Mutex::new(holding(admission, hold)));
+    let told = Arc::clone(&report);
+    info!(hold, "is held");
+    serve(admission.port, move || told.lock().clone()).await?;
+    let mut stop = signal(SignalKind::terminate()).map_err(io_error("listens for SIGTERM"))?;
+    let mut poll = tokio::time::interval(POLL);
+    let mut examined = tokio::time::Instant::now();
+    loop {
+        tokio::select! {
+            _ = poll.tick() => {}
+            _ = stop.recv() => {
+                info!("stopped while it was held");
+                return Ok(());
+            }
+        }
+        if report.lock().found != Found::Held {
+            if examined.elapsed() >= EXAMINE {
+                examined = tokio::time::Instant::now();
+                *report.lock() = holding(admission, hold);
+            }
+            continue;
+        }
+        let text = fs::read_to_string(&admission.ticket_file).unwrap_or_default();
+        let ticket = match read_ticket(&text, &admission.pod_uid) {
+            Ok(Some(paper)) if paper.kind == TicketKind::Revive => paper,
+            Ok(_) => continue,
+            Err(message) => {
+                refuse(&report, message);
+                continue;
+            }
+        };
+        info!(
+            cluster = ticket.cluster_id,
+            "makes a new cluster of what it has"
+        );
+        let (data_dir, paper) = (admission.data_dir.clone(), ticket.clone());
+        let made = tokio::task::spawn_blocking(move || survivor::make(&data_dir, &paper));
+        match made.await {
+            Ok(Ok(())) => {
+                record(&admission.state_dir, &ticket)?;
+                return exec(program, flags, &[]).map(|never| match never {});
+            }
+            Ok(Err(failure)) => {
+                warn!(reason = ?failure.reason, message = failure.message, "no new cluster");
+                report.lock().failure = Some(failure);
+            }
+            Err(error) => warn!(%error, "no new cluster"),
+        }
+        tokio::time::sleep(HELD).await;
+    }
+}
+
+/// What a pod that is held has.
+fn holding(admission: &Admission, hold: &str) -> Report {
+    let report = |found| Report {
+        start: Some(format!("held:{hold}")),
+        ..Report::new(&admission.pod_uid, found)
+    };
+    match decide(&admission.data_dir, &admission.state_dir) {
+        Ok(Decision::Wait(found)) => report(found),
+        Ok(Decision::Start) => match survivor::examine(&admission.data_dir) {
+            Ok(log) => Report {
+                log: Some(log),
+                ..report(Found::Held)
+            },
+            Err(message) => Report {
+                message: Some(message),
+                ..report(Found::Unknown)
+            },
+        },
+        Err(error) => Report {
+            message: Some(error.to_string()),
+            ..report(Found::Unknown)
+        },
+    }
+}
+
+fn refuse(report: &Mutex<Report>, message: String) {
+    let mut report = report.lock();
+    if report.message.as_ref() != Some(&message) {
+        warn!(message, "refuses the ticket");
+        report.message = Some(message);
+    }
+}
+
 /// What is there; `None`: a log, so there is nothing to wait for. A report without
 /// a version is of a pod that is not fit for a ticket.
 fn examine(admission: &Admission, program: &str) -> Option<Report> {
     let report = |found, version, message| Report {
-        pod_uid: admission.pod_uid.clone(),
-        found,
         version,
-        engine: None,
-        data: None,
         message,
+        ..Report::new(&admission.pod_uid, found)
     };
     let found = match decide(&admission.data_dir, &admission.state_dir) {
         Ok(Decision::Start) => {
@@ -268,19 +373,27 @@ async fn wait(admission: &Admission, program: &str, report: &Mutex<Report>) -> O
         }
         let text = fs::read_to_string(&admission.ticket_file).unwrap_or_default();
         match read_ticket(&text, &admission.pod_uid) {
-            Ok(Some(paper)) => return Some(paper),
-            Ok(None) => {}
-            Err(message) if now.message.as_ref() != Some(&message) => {
-                warn!(message, "refuses the ticket");
-                report.lock().message = Some(message);
+            Ok(Some(paper)) if matches!(paper.kind, TicketKind::Bootstrap | TicketKind::Join) => {
+                return Some(paper);
             }
-            Err(_) => {}
+            Ok(Some(paper)) => {
+                let message = format!(
+                    "the ticket is for {:?}: nothing here is for that",
+                    paper.kind
+                );
+                refuse(report, message);
+            }
+            Ok(None) => {}
+            Err(message) => refuse(report, message),
         }
     }
 }
 
 /// Serves liveness and the report, in the background, until exec closes the socket.
-async fn serve(port: u16, report: Arc<Mutex<Report>>) -> Result<(), AdmitError> {
+async fn serve(
+    port: u16,
+    report: impl Fn() -> Report + Clone + Send + Sync + 'static,
+) -> Result<(), AdmitError> {
     let address = SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
     let listener = TcpListener::bind(address)
         .await
@@ -292,9 +405,9 @@ async fn serve(port: u16, report: Arc<Mutex<Report>>) -> Result<(), AdmitError> 
         .route("/health", get(waiting))
         .route(
             REPORT_PATH,
-            get(async move || {
-                let report = report.lock().clone();
-                Json(report)
+            get(move || {
+                let report = report();
+                async move { Json(report) }
             }),
         );
     tokio::spawn(async move {
@@ -355,7 +468,12 @@ pub fn install(dir: &Path) -> Result<(), AdmitError> {
 
 impl Admission {
     /// The admission of this pod, with the places fixed by the pod's manifest.
-    pub fn of_this_pod(data_dir: PathBuf, pod_uid: String, command: Vec<String>) -> Admission {
+    pub fn of_this_pod(
+        data_dir: PathBuf,
+        pod_uid: String,
+        hold: Option<String>,
+        command: Vec<String>,
+    ) -> Admission {
         Admission {
             data_dir,
             state_dir: STATE_DIR.into(),
@@ -363,6 +481,7 @@ impl Admission {
             pod_uid,
             port: identity::METRICS_PORT,
             command,
+            hold,
         }
     }
 }

@@ -5,16 +5,20 @@
 //! the resourceVersion it was read at, so of two operators only one gets through.
 //! Deletions and patches of single objects carry the UID they were decided for.
 
+use std::fmt::Debug;
+
 use etcd_proto::etcdserverpb::{
     AlarmRequest, AlarmType, CompactionRequest, DefragmentRequest, MemberAddRequest,
     MemberPromoteRequest, MemberRemoveRequest, MemberUpdateRequest, MoveLeaderRequest,
     alarm_request::AlarmAction, cluster_client::ClusterClient, kv_client::KvClient,
     maintenance_client::MaintenanceClient,
 };
+use k8s_openapi::NamespaceResourceScope;
 use kube::{
     Api, Client, Resource, ResourceExt,
     api::{DeleteParams, DynamicObject, Patch, PatchParams, Preconditions},
 };
+use serde::{Serialize, de::DeserializeOwned};
 use serde_json::json;
 use tonic::{Code, transport::Channel};
 
@@ -85,6 +89,20 @@ impl ApplyError {
             if status.is_not_found() || status.is_conflict() || names_uid(status))
     }
 
+    /// Whether nothing can be made in the namespace any more, because it is going away.
+    pub fn is_terminating(&self) -> bool {
+        let ApplyError::Kube { source, .. } = self else {
+            return false;
+        };
+        let kube::Error::Api(status) = &**source else {
+            return false;
+        };
+        let causes = status.details.iter().flat_map(|details| &details.causes);
+        causes
+            .into_iter()
+            .any(|cause| cause.reason == "NamespaceTerminating")
+    }
+
     /// Whether it is only a matter of looking again.
     pub fn is_transient(&self) -> bool {
         match self {
@@ -115,6 +133,28 @@ fn names_uid(status: &kube::core::Status) -> bool {
     status.is_invalid() && status.message.contains("metadata.uid")
 }
 
+/// The object that others go with.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Owner<'a> {
+    /// Its namespace, and theirs.
+    pub(crate) namespace: &'a str,
+    /// Its UID.
+    pub(crate) uid: Option<&'a str>,
+    /// Label and value of those it does not own by a reference.
+    pub(crate) label: (&'a str, &'a str),
+}
+
+impl<'a> Owner<'a> {
+    /// A cluster, whose name is `name`.
+    fn cluster(cluster: &'a EtcdCluster, name: &'a str) -> Self {
+        Owner {
+            namespace: cluster.metadata.namespace.as_deref().unwrap_or_default(),
+            uid: cluster.metadata.uid.as_deref(),
+            label: (LABEL_CLUSTER, name),
+        }
+    }
+}
+
 /// Writes to the API server and to members.
 #[derive(Clone)]
 pub struct Applier {
@@ -142,23 +182,39 @@ impl Applier {
                 record.write(&mut status);
                 self.write_status(cluster, status).await?;
             }
-            Call::Apply(manifest) => self.ssa(cluster, manifest).await?,
+            Call::Etcd(call) => return self.ask(cluster, observed, call).await,
+            Call::Certificates(call) => self.certify(cluster, observed, call).await?,
+            Call::Apply(_) | Call::Patch { .. } | Call::Delete { .. } => {
+                let name = cluster.name_any();
+                self.object(&Owner::cluster(cluster, &name), call).await?;
+            }
+        }
+        Ok(Reply::Done)
+    }
+
+    /// Makes a call on an object that goes with `owner`.
+    ///
+    /// # Errors
+    /// The API server refused it, or did not answer.
+    pub(crate) async fn object(&self, owner: &Owner<'_>, call: &Call) -> Result<(), ApplyError> {
+        match call {
+            Call::Apply(manifest) => self.ssa(owner, manifest).await,
             Call::Patch {
                 kind, name, patch, ..
-            } => self.merge(cluster, *kind, name, patch).await?,
+            } => self.merge(owner, *kind, name, patch).await,
             Call::Delete {
                 kind,
                 name,
                 uid,
                 resource_version,
             } => {
-                self.delete(cluster, *kind, name, uid, resource_version.as_deref())
-                    .await?;
+                self.delete(owner, *kind, name, uid, resource_version.as_deref())
+                    .await
             }
-            Call::Certificates(call) => self.certify(cluster, observed, call).await?,
-            Call::Etcd(call) => return self.ask(cluster, observed, call).await,
+            Call::Record(_) | Call::Etcd(_) | Call::Certificates(_) => Err(ApplyError::NotYet(
+                format!("{} is no call on an object", call.what()),
+            )),
         }
-        Ok(Reply::Done)
     }
 
     /// Writes `status`, if `cluster` still is what it was when it was read.
@@ -170,17 +226,34 @@ impl Applier {
         if cluster.status.as_ref() == Some(&status) {
             return Ok(());
         }
-        let namespace = cluster.namespace().unwrap_or_default();
-        let api: Api<EtcdCluster> = Api::namespaced(self.client.clone(), &namespace);
+        self.write_status_of(cluster, &status).await
+    }
+
+    /// Writes a status, if `object` still is what it was when it was read, and brings
+    /// `object` up to date.
+    pub(crate) async fn write_status_of<K, S>(
+        &self,
+        object: &mut K,
+        status: &S,
+    ) -> Result<(), ApplyError>
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+            + Clone
+            + DeserializeOwned
+            + Debug,
+        S: Serialize,
+    {
+        let namespace = object.namespace().unwrap_or_default();
+        let api: Api<K> = Api::namespaced(self.client.clone(), &namespace);
         let patch = json!({
-            "apiVersion": EtcdCluster::api_version(&()),
-            "kind": EtcdCluster::kind(&()),
-            "metadata": {"resourceVersion": cluster.resource_version()},
+            "apiVersion": K::api_version(&()),
+            "kind": K::kind(&()),
+            "metadata": {"resourceVersion": object.resource_version()},
             "status": status,
         });
         let params = PatchParams::apply(STATUS_MANAGER).force();
-        *cluster = api
-            .patch_status(&cluster.name_any(), &params, &Patch::Apply(patch))
+        *object = api
+            .patch_status(&object.name_any(), &params, &Patch::Apply(patch))
             .await
             .map_err(kube_error("writes status"))?;
         Ok(())
@@ -322,25 +395,24 @@ impl Applier {
             })
     }
 
-    fn api(&self, cluster: &EtcdCluster, kind: Kind) -> Api<DynamicObject> {
-        let namespace = cluster.namespace().unwrap_or_default();
-        Api::namespaced_with(self.client.clone(), &namespace, &kind.resource())
+    fn api(&self, owner: &Owner<'_>, kind: Kind) -> Api<DynamicObject> {
+        Api::namespaced_with(self.client.clone(), owner.namespace, &kind.resource())
     }
 
     /// Server-side apply of a whole object. One that was not seen among ours is
     /// looked up first: an object of that name that is someone else's is left alone.
-    async fn ssa(&self, cluster: &EtcdCluster, manifest: &Manifest) -> Result<(), ApplyError> {
+    async fn ssa(&self, owner: &Owner<'_>, manifest: &Manifest) -> Result<(), ApplyError> {
         let Manifest {
             kind,
             name,
             body,
             seen,
         } = manifest;
-        let api = self.api(cluster, *kind);
+        let api = self.api(owner, *kind);
         if !seen {
             let live = api.get_metadata_opt(name).await;
             let live = live.map_err(kube_error(format!("looks up {kind} {name}")))?;
-            if live.is_some_and(|live| !is_ours(cluster, live.labels(), live.owner_references())) {
+            if live.is_some_and(|live| !is_ours(owner, live.labels(), live.owner_references())) {
                 return Err(ApplyError::NameTaken(format!("{kind} {name}")));
             }
         }
@@ -353,7 +425,7 @@ impl Applier {
 
     async fn merge(
         &self,
-        cluster: &EtcdCluster,
+        owner: &Owner<'_>,
         kind: Kind,
         name: &str,
         patch: &serde_json::Value,
@@ -362,7 +434,7 @@ impl Applier {
             field_manager: Some(MANAGER.to_owned()),
             ..PatchParams::default()
         };
-        self.api(cluster, kind)
+        self.api(owner, kind)
             .patch(name, &params, &Patch::Merge(patch))
             .await
             .map(|_| ())
@@ -372,7 +444,7 @@ impl Applier {
     /// Deletes one object, if it still is the one that was looked at.
     async fn delete(
         &self,
-        cluster: &EtcdCluster,
+        owner: &Owner<'_>,
         kind: Kind,
         name: &str,
         uid: &str,
@@ -382,7 +454,7 @@ impl Applier {
             uid: Some(uid.to_owned()),
             resource_version: resource_version.map(str::to_owned),
         });
-        match self.api(cluster, kind).delete(name, &params).await {
+        match self.api(owner, kind).delete(name, &params).await {
             Ok(_) => Ok(()),
             Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
             Err(error) => Err(kube_error(format!("deletes {kind} {name}"))(error)),
@@ -391,14 +463,13 @@ impl Applier {
 }
 
 fn is_ours(
-    cluster: &EtcdCluster,
+    owner: &Owner<'_>,
     labels: &std::collections::BTreeMap<String, String>,
     owners: &[k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference],
 ) -> bool {
-    let uid = cluster.metadata.uid.as_deref();
     match owners.iter().find(|owner| owner.controller == Some(true)) {
-        Some(owner) => Some(owner.uid.as_str()) == uid,
-        None => labels.get(LABEL_CLUSTER) == cluster.metadata.name.as_ref(),
+        Some(of) => Some(of.uid.as_str()) == owner.uid,
+        None => labels.get(owner.label.0).map(String::as_str) == Some(owner.label.1),
     }
 }
 

@@ -1,8 +1,10 @@
-//! The command line: `etcd-operator run | admit | install | crd | rbac`.
+//! The command line: `etcd-operator run | admit | install | crd | rbac`, and the runs of
+//! backups: `snapshot | verify | restore | follow | delete | list | export
+//! | import`.
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, anyhow};
 use clap::{Parser, Subcommand};
 use kube::Config;
 use tracing_subscriber::EnvFilter;
@@ -10,6 +12,10 @@ use tracing_subscriber::EnvFilter;
 use crate::{
     admit::{self, Admission},
     api,
+    backup::{
+        commands::{self, RunArgs, Verb},
+        run::RUN_VARIABLE,
+    },
     controller::{self, Options},
     render::Settings,
 };
@@ -28,6 +34,8 @@ enum Command {
     Run(Run),
     /// In a member's pod: decide whether the member may start, then start it.
     Admit(Admit),
+    /// In a member's init container: once admitted, make the data directory of a backup.
+    AdmitRestore(AdmitRestore),
     /// Copy this program into a directory: what the pods' init container does.
     Install {
         /// The directory.
@@ -37,6 +45,22 @@ enum Command {
     Crd,
     /// Print the rights the operator needs, as JSON.
     Rbac,
+    /// In a pod of its own: make a backup.
+    Snapshot(RunArgs),
+    /// In a pod of its own: prove a backup that exists.
+    Verify(RunArgs),
+    /// In a member's pod: make its data directory of a backup.
+    Restore(RunArgs),
+    /// In a pod of its own: store what changes.
+    Follow(RunArgs),
+    /// In a pod of its own: remove backups.
+    Delete(RunArgs),
+    /// In a pod of its own: tell what a destination holds.
+    List(RunArgs),
+    /// In a pod of its own: store the keys below a prefix.
+    Export(RunArgs),
+    /// In a pod of its own: write keys of a backup or an export into a running cluster.
+    Import(RunArgs),
 }
 
 #[derive(Debug, clap::Args)]
@@ -90,42 +114,83 @@ struct Admit {
     /// UID of this pod.
     #[arg(long, env = admit::POD_UID)]
     pod_uid: String,
+    /// The restore this pod is held for: tell what lies on its disk, and start nothing.
+    #[arg(long)]
+    hold: Option<String>,
     /// etcd and its flags.
     #[arg(last = true, required = true)]
     command: Vec<String>,
 }
 
+#[derive(Debug, clap::Args)]
+struct AdmitRestore {
+    /// etcd's data directory.
+    #[arg(long)]
+    data_dir: PathBuf,
+    /// UID of this pod.
+    #[arg(long, env = admit::POD_UID)]
+    pod_uid: String,
+    /// What is restored, as JSON.
+    #[arg(long, env = RUN_VARIABLE, hide_env_values = true)]
+    run: String,
+}
+
 impl Cli {
     /// Does what the command line says.
-    pub fn run(self) -> anyhow::Result<()> {
+    pub fn run(self) -> anyhow::Result<ExitCode> {
         match self.command {
             Command::Run(run) => {
                 log();
-                runtime(true)?.block_on(run.start())
+                runtime(true)?.block_on(run.start())?;
             }
             Command::Admit(args) => {
                 log();
-                let admission = Admission::of_this_pod(args.data_dir, args.pod_uid, args.command);
-                Ok(runtime(false)?.block_on(admit::admit(admission))?)
+                let admission =
+                    Admission::of_this_pod(args.data_dir, args.pod_uid, args.hold, args.command);
+                runtime(false)?.block_on(admit::admit(admission))?;
             }
-            Command::Install { dir } => Ok(admit::install(&dir)?),
+            Command::AdmitRestore(args) => {
+                log();
+                let told = admit::told(&args.run).map_err(|failure| anyhow!(failure.message))?;
+                let admission =
+                    Admission::of_this_pod(args.data_dir, args.pod_uid, None, Vec::new());
+                runtime(true)?.block_on(admit::found(admission, told))?;
+            }
+            Command::Install { dir } => admit::install(&dir)?,
             Command::Crd => {
-                print!("{}", crd_yaml()?);
-                Ok(())
+                let documents = crd_yaml()?.into_iter().map(|(_, text)| text);
+                print!("{}", documents.collect::<Vec<String>>().join("---\n"));
             }
-            Command::Rbac => {
-                println!("{}", serde_json::to_string_pretty(controller::rules())?);
-                Ok(())
-            }
+            Command::Rbac => println!("{}", serde_json::to_string_pretty(controller::rules())?),
+            Command::Snapshot(args) => return run(Verb::Snapshot, args),
+            Command::Verify(args) => return run(Verb::Verify, args),
+            Command::Restore(args) => return run(Verb::Restore, args),
+            Command::Follow(args) => return run(Verb::Follow, args),
+            Command::Delete(args) => return run(Verb::Delete, args),
+            Command::List(args) => return run(Verb::List, args),
+            Command::Export(args) => return run(Verb::Export, args),
+            Command::Import(args) => return run(Verb::Import, args),
         }
+        Ok(ExitCode::SUCCESS)
     }
 }
 
-/// The CustomResourceDefinitions as YAML, as `crds/` holds them.
-pub fn crd_yaml() -> anyhow::Result<String> {
-    // By way of JSON: what the API server will read, and nothing else.
-    let crd = serde_json::to_value(api::cluster_crd())?;
-    serde_saphyr::to_string(&crd).context("the CustomResourceDefinition as YAML")
+/// A run of a backup; it says itself how it ended.
+fn run(verb: Verb, args: RunArgs) -> anyhow::Result<ExitCode> {
+    log();
+    commands::run(verb, args)
+}
+
+/// The CustomResourceDefinitions as YAML, one document each, as `crds/` holds them: with
+/// the name of the file.
+pub fn crd_yaml() -> anyhow::Result<Vec<(&'static str, String)>> {
+    let yaml = |(file, crd)| {
+        // By way of JSON: what the API server will read, and nothing else.
+        let crd = serde_json::to_value(crd)?;
+        let text = serde_saphyr::to_string(&crd).context("a CustomResourceDefinition as YAML")?;
+        Ok((file, text))
+    };
+    api::crds().into_iter().map(yaml).collect()
 }
 
 impl Run {

@@ -1,5 +1,6 @@
 //! What to tell: pure, from what was observed and planned and how the step went.
 
+mod backed_up;
 mod conditions;
 mod members;
 mod news;
@@ -11,7 +12,10 @@ pub use reason::*;
 use jiff::Timestamp;
 
 use crate::{
-    api::{ConditionType, EtcdCluster, EtcdClusterStatus, ImageEngine, LABEL_CLUSTER, PlanStatus},
+    api::{
+        ConditionType, EtcdCluster, EtcdClusterStatus, ImageEngine, LABEL_CLUSTER, LastLeader,
+        PlanStatus,
+    },
     identity,
     observe::Observed,
     plan::{Member, Plan, Roster, have_grown, windows},
@@ -72,6 +76,9 @@ pub fn status(
     let lines = roster.members.iter();
     status.members = lines.map(|member| around.line(member)).collect();
     status.leader = roster.leader().map(|member| member.name.clone());
+    if let Some(leader) = last_leader(&roster) {
+        status.last_leader = Some(leader);
+    }
     let reported = status.members.iter().filter(|member| member.healthy);
     if let Some(version) = reported
         .filter_map(|m| m.version.clone())
@@ -114,6 +121,7 @@ pub fn status(
         outcome,
         windows: windows(cluster.spec.maintenance.as_ref(), now),
         asleep,
+        backed_up: backed_up::judge(cluster, observed, now),
     };
     status.phase = Some(facts.phase());
     status.conditions = ConditionType::ALL
@@ -122,6 +130,20 @@ pub fn status(
         .collect();
     members::settle_figures(&mut status, &before);
     status
+}
+
+/// Who leads, and in which term, by whoever knows the highest one.
+fn last_leader(roster: &Roster<'_>) -> Option<LastLeader> {
+    let leader = roster.leader()?;
+    let seen = roster.members.iter().filter_map(Member::etcd_seen);
+    let term = seen
+        .filter(|seen| seen.leader != 0)
+        .map(|seen| seen.raft_term)
+        .max()?;
+    Some(LastLeader {
+        member: leader.name.clone(),
+        term: i64::try_from(term).unwrap_or(i64::MAX),
+    })
 }
 
 /// What the image is known to hold: by a pod that runs it and waits, from before, or by

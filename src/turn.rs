@@ -87,6 +87,10 @@ pub(crate) trait Fault: Error + Send + Sync + 'static {
     fn is_refused(&self) -> bool;
     /// Whether it is only a matter of looking again.
     fn is_transient(&self) -> bool;
+    /// Whether the API server makes nothing in the namespace any more: it is going away.
+    fn is_terminating(&self) -> bool {
+        false
+    }
 }
 
 /// Why a step was not carried out, or not to its end.

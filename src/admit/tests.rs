@@ -8,6 +8,7 @@ fn paper(pod_uid: &str) -> TicketPaper {
         member_id: "8e9e05c52164694d".to_owned(),
         cluster_id: "cdf818194e3a8c32".to_owned(),
         token: "t-1".to_owned(),
+        bump_revision: 0,
         initial_cluster: vec!["a-0=http://a".to_owned(), "a-1=http://b".to_owned()],
     }
 }
@@ -58,6 +59,7 @@ fn o36_a_volume_that_cannot_be_used_is_not_called_empty() {
         pod_uid: "u".to_owned(),
         port: 0,
         command: Vec::new(),
+        hold: None,
     };
     // The parent of the data directory is a file: neither readable nor writable.
     fs::write(dir.path().join("file"), b"").unwrap();
@@ -146,6 +148,7 @@ fn a_log_beside_the_store_of_another_server_is_reported_and_not_started() {
         pod_uid: "u".to_owned(),
         port: 0,
         command: Vec::new(),
+        hold: None,
     };
     let member = dir.path().join("data/member");
     fs::create_dir_all(member.join("wal")).unwrap();

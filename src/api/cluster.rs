@@ -4,8 +4,8 @@ use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    EtcdClusterStatus, ImageSpec, MaintenanceSpec, OptionsSpec, PodTemplate, RecoverySpec,
-    ServiceSpec, StorageSpec, TlsSpec,
+    BootstrapSpec, EtcdClusterStatus, ImageSpec, MaintenanceSpec, OptionsSpec, PodTemplate,
+    RecoverySpec, ServiceSpec, StorageSpec, TlsSpec,
 };
 
 /// A cluster of etcd, kept as its spec says.
@@ -45,6 +45,10 @@ use super::{
     validation = (
         "!(has(self.image) && has(self.image.repository)) || has(self.image.tag) || has(self.image.digest) || has(self.version)",
         "image.repository needs image.tag, image.digest or version to say which image is meant"
+    ),
+    validation = (
+        "has(self.bootstrap) == has(oldSelf.bootstrap) && (!has(self.bootstrap) || self.bootstrap == oldSelf.bootstrap)",
+        "bootstrap cannot be changed; create another EtcdCluster"
     )
 )]
 #[serde(rename_all = "camelCase")]
@@ -68,6 +72,9 @@ pub struct EtcdClusterSpec {
     /// TLS of clients and of members among themselves.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<TlsSpec>,
+    /// What it begins with, if not empty.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bootstrap: Option<BootstrapSpec>,
     /// Options of etcd.
     #[serde(default)]
     pub options: OptionsSpec,

@@ -55,3 +55,19 @@ pub const ANNOTATION_SCHEMES: &str = "etcd-core.io/schemes";
 /// On a pod: digest of its certificates. The kubelet looks at a pod anew, and at the
 /// Secrets it mounts, when an annotation changes.
 pub const ANNOTATION_CERTIFICATES: &str = "etcd-core.io/certificates";
+/// On a StatefulSet and its pods while a restore is under way: what the pod is there
+/// for, `held:<restore>` or `restored:<token>`.
+pub const ANNOTATION_START: &str = "etcd-core.io/start";
+/// On the Jobs and Deployments of runs, and on their pods: what the run does.
+pub const LABEL_RUN: &str = "etcd-core.io/run";
+/// On the same: which object it is a run of, `backup.<name>`, `schedule.<name>` or
+/// `restore.<name>`.
+pub const LABEL_RUN_OF: &str = "etcd-core.io/run-of";
+/// On an `EtcdBackup`: the `EtcdBackupSchedule` that made it.
+pub const LABEL_SCHEDULE: &str = "etcd-core.io/schedule";
+/// On an `EtcdBackup` that a schedule made: the time it was made for.
+pub const ANNOTATION_SCHEDULED_AT: &str = "etcd-core.io/scheduled-at";
+/// On an `EtcdBackup`: changing it verifies what is stored once more.
+pub const ANNOTATION_VERIFY: &str = "etcd-core.io/verify";
+/// On an `EtcdBackup` whose `deletionPolicy` is Delete: what is stored goes first.
+pub const FINALIZER_ARTIFACT: &str = "etcd-core.io/artifact";

@@ -31,12 +31,26 @@ pub struct RecoverySpec {
 }
 
 /// What is done when no quorum can come back.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(
+    cel,
+    validation = (
+        "self.maxLostRevisions == 0 || self.policy == 'Automatic'",
+        "recovery.quorumLoss.maxLostRevisions goes with policy Automatic"
+    )
+)]
 pub struct QuorumLossSpec {
     /// Who decides.
     #[serde(default)]
     pub policy: QuorumLossPolicy,
+    /// Revisions that may be lost by a decision of the operator. At 0 nothing that was
+    /// acknowledged may be: the member that is left must be the one that led last.
+    /// Otherwise it counts what the lost members were seen to have beyond it, which is
+    /// only as recent as the last look at them.
+    #[serde(default)]
+    #[schemars(range(min = 0, max = 1_000_000_000))]
+    pub max_lost_revisions: i64,
 }
 
 /// Who decides when no quorum can come back.
@@ -45,6 +59,10 @@ pub enum QuorumLossPolicy {
     /// A human. What is left is kept, and nothing is changed.
     #[default]
     Manual,
+    /// The operator, if the loss is certain and for ever, those that are left are held
+    /// and compared, and no more is lost than `maxLostRevisions`. Otherwise it waits for
+    /// a human, and says what for.
+    Automatic,
 }
 
 fn five_minutes() -> String {
@@ -64,14 +82,14 @@ impl RecoverySpec {
     /// How long a member may be away before another takes its place. What the API
     /// server would refuse counts as the default.
     pub fn replace_member_after(&self) -> SignedDuration {
-        seconds(&self.replace_member_after)
+        duration_seconds(&self.replace_member_after)
             .filter(|seconds| *seconds > 0)
             .map_or(SignedDuration::from_mins(5), SignedDuration::from_secs)
     }
 }
 
 /// Seconds of a duration such as `1h30m`.
-fn seconds(text: &str) -> Option<i64> {
+pub fn duration_seconds(text: &str) -> Option<i64> {
     let mut total = 0_i64;
     let mut digits = String::new();
     for c in text.chars() {
@@ -136,8 +154,20 @@ mod tests {
     }
 
     #[test]
-    fn only_manual_is_known() {
-        let error = serde_json::from_str::<QuorumLossSpec>(r#"{"policy":"Automatic"}"#);
-        assert!(error.unwrap_err().to_string().contains("Manual"));
+    fn a_loss_is_allowed_to_the_operator_only_if_it_decides() {
+        let rules = |policy, max_lost_revisions| {
+            let mut spec = EtcdClusterSpec::default();
+            spec.recovery.quorum_loss = QuorumLossSpec {
+                policy,
+                max_lost_revisions,
+            };
+            let mut cluster = EtcdCluster::new("demo", spec);
+            cluster.spec.replicas = 3;
+            cluster.validate_cel().map_err(|errors| errors.to_string())
+        };
+        assert_eq!(rules(QuorumLossPolicy::Automatic, 100), Ok(()));
+        assert_eq!(rules(QuorumLossPolicy::Manual, 0), Ok(()));
+        let error = rules(QuorumLossPolicy::Manual, 1).unwrap_err();
+        assert!(error.contains("goes with policy Automatic"), "{error}");
     }
 }

@@ -5,7 +5,7 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::TlsStatus;
+use super::{Ancestor, ClusterRestore, LastLeader, TlsStatus};
 
 /// State of a cluster. Some of it is memory, not a mirror: `clusterID`,
 /// `nextSerial`, `bootstrap` and the members' tickets are recorded before the act
@@ -14,14 +14,25 @@ use super::TlsStatus;
 #[serde(rename_all = "camelCase")]
 pub struct EtcdClusterStatus {
     /// Generation of the spec this status speaks of; -1 before the first look.
-    #[serde(default = "never_observed")]
+    #[serde(default = "super::never_observed")]
     pub observed_generation: i64,
     /// What is going on, in one word.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub phase: Option<Phase>,
-    /// etcd's cluster ID in hex, fixed for ever once the cluster has formed.
+    /// etcd's cluster ID in hex, fixed once the cluster has formed; only a restore that
+    /// names it gives it up.
     #[serde(default, rename = "clusterID", skip_serializing_if = "Option::is_none")]
     pub cluster_id: Option<String>,
+    /// Cluster IDs it had before, oldest first. The oldest are dropped after sixteen.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    pub lineage: Vec<Ancestor>,
+    /// The restore under way, or the last one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restore: Option<ClusterRestore>,
+    /// Who was last seen to lead.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_leader: Option<LastLeader>,
     /// Member that leads.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub leader: Option<String>,
@@ -81,16 +92,15 @@ pub struct EtcdClusterStatus {
     pub conditions: Vec<Condition>,
 }
 
-fn never_observed() -> i64 {
-    -1
-}
-
 impl Default for EtcdClusterStatus {
     fn default() -> Self {
         EtcdClusterStatus {
-            observed_generation: never_observed(),
+            observed_generation: super::never_observed(),
             phase: None,
             cluster_id: None,
+            lineage: Vec::new(),
+            restore: None,
+            last_leader: None,
             leader: None,
             version: None,
             image: None,
@@ -146,6 +156,8 @@ pub enum Phase {
     Unavailable,
     /// Replicas 0: nothing runs, the data is kept.
     Asleep,
+    /// It is being given the data of a backup, or of a member that is left.
+    Restoring,
     /// Waits for a human; see the condition Stalled.
     Stalled,
 }
@@ -211,6 +223,9 @@ pub struct MemberStatus {
     /// When the operator last defragmented it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub defragmented_at: Option<Time>,
+    /// Node its pod was last on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node: Option<String>,
     /// The ticket it was admitted with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ticket: Option<Ticket>,
@@ -235,6 +250,8 @@ pub enum Departure {
     Replaced,
     /// It was added and never became a voter.
     RolledBack,
+    /// The cluster was restored without it. Its claim is kept, whatever the policies.
+    Restored,
 }
 
 /// Which server wrote a data directory, or an image holds. Both follow the same leader;
@@ -335,6 +352,10 @@ pub enum TicketKind {
     Bootstrap,
     /// Join the cluster as the member that was added.
     Join,
+    /// Become the first member of a cluster that is made of a backup.
+    Restore,
+    /// Become the first member of a cluster that is made of the data on its own disk.
+    Revive,
 }
 
 /// What is done next, and what is not being done.
@@ -378,6 +399,8 @@ pub enum ConditionType {
     Degraded,
     /// So many members lost their data that a quorum cannot come back.
     QuorumLost,
+    /// It has a backup that was proven, as recent as its schedules want it.
+    BackedUp,
     /// A newer operator would render the pods differently; taken with the next
     /// planned restart.
     UpdatePending,
@@ -395,13 +418,14 @@ pub enum ConditionType {
 
 impl ConditionType {
     /// Every type, in the order they are listed in status.
-    pub const ALL: [ConditionType; 12] = [
+    pub const ALL: [ConditionType; 13] = [
         ConditionType::Ready,
         ConditionType::Reconciling,
         ConditionType::Stalled,
         ConditionType::Available,
         ConditionType::Degraded,
         ConditionType::QuorumLost,
+        ConditionType::BackedUp,
         ConditionType::UpdatePending,
         ConditionType::SpaceLow,
         ConditionType::Resizing,
@@ -419,6 +443,7 @@ impl ConditionType {
             ConditionType::Available => "Available",
             ConditionType::Degraded => "Degraded",
             ConditionType::QuorumLost => "QuorumLost",
+            ConditionType::BackedUp => "BackedUp",
             ConditionType::UpdatePending => "UpdatePending",
             ConditionType::SpaceLow => "SpaceLow",
             ConditionType::Resizing => "Resizing",

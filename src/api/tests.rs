@@ -249,14 +249,22 @@ fn o32_what_cannot_change_is_refused_and_says_what_to_do() {
 
 #[test]
 fn a_new_object_is_not_taken_for_reconciled() {
-    let crd = serde_json::to_value(cluster_crd()).unwrap();
-    let schema = &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"];
-    let status = &schema["properties"]["status"];
-    assert_eq!(status["default"], json!({"observedGeneration": -1}));
-    assert_eq!(
-        status["properties"]["observedGeneration"]["default"],
-        json!(-1)
-    );
+    for (kind, schema) in schemas() {
+        let status = &schema["properties"]["status"];
+        let default = json!({"observedGeneration": -1});
+        assert_eq!(status["default"], default, "{kind}");
+        let generation = &status["properties"]["observedGeneration"];
+        assert_eq!(generation["default"], json!(-1), "{kind}");
+    }
+}
+
+/// The schema of each kind.
+fn schemas() -> impl Iterator<Item = (&'static str, Value)> {
+    crds().into_iter().map(|(kind, crd)| {
+        let crd = serde_json::to_value(crd).unwrap();
+        let schema = &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"];
+        (kind, schema.clone())
+    })
 }
 
 #[test]
@@ -268,6 +276,9 @@ fn the_schema_is_closed_and_its_lists_are_bounded() {
         if schema["type"] == "object"
             && schema.get("properties").is_none()
             && schema.get("additionalProperties").is_none()
+            // There is nothing to say about it: `survivor: {}`.
+            && !path.ends_with("source.survivor")
+            && !path.ends_with("from.survivor")
         {
             bad.push(format!("{path} has no fields"));
         }
@@ -276,26 +287,26 @@ fn the_schema_is_closed_and_its_lists_are_bounded() {
         }
         if let Some(items) = schema.get("items") {
             // Kubernetes' own types bring lists of their own.
-            let theirs = path.contains("podTemplate.spec");
+            let theirs = path.contains("podTemplate.spec") || path.contains("job.scheduling");
             if schema.get("maxItems").is_none() && !theirs {
                 bad.push(format!("{path} has no maxItems"));
             }
             walk(&format!("{path}[]"), items, bad);
         }
     }
-    let crd = serde_json::to_value(cluster_crd()).unwrap();
-    let schema = &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"];
     let mut bad = Vec::new();
-    for part in ["spec", "status"] {
-        walk(part, &schema["properties"][part], &mut bad);
+    for (kind, schema) in schemas() {
+        for part in ["spec", "status"] {
+            let path = format!("{kind}: {part}");
+            walk(&path, &schema["properties"][part], &mut bad);
+        }
     }
     assert_eq!(bad, Vec::<String>::new());
 }
 
 #[test]
 fn x06_the_pod_template_lends_no_privilege() {
-    let crd = serde_json::to_value(cluster_crd()).unwrap();
-    let schema = &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"];
+    let (_, schema) = schemas().find(|(kind, _)| *kind == "etcdclusters").unwrap();
     let spec = &schema["properties"]["spec"]["properties"]["podTemplate"]["properties"]["spec"];
     let fields: Vec<&String> = spec["properties"].as_object().unwrap().keys().collect();
     assert_eq!(
@@ -337,4 +348,179 @@ fn x06_the_pod_template_lends_no_privilege() {
     );
     let sources = ["configMap", "emptyDir", "name", "secret"];
     assert_eq!(of("volumes"), sources, "nothing of the node");
+}
+
+/// An object of `kind` as the API server would hold it.
+fn object<K: serde::de::DeserializeOwned>(kind: &str, name: &str, spec: Value) -> K {
+    serde_json::from_value(json!({
+        "apiVersion": "etcd-core.io/v1alpha1",
+        "kind": kind,
+        "metadata": {"name": name, "namespace": "ns"},
+        "spec": spec,
+    }))
+    .unwrap()
+}
+
+fn backup(extra: Value) -> EtcdBackup {
+    let mut spec = json!({
+        "clusterRef": {"name": "demo"},
+        "destination": {"persistentVolumeClaim": {"claimName": "backups"}},
+    });
+    merge(&mut spec, extra);
+    object("EtcdBackup", "once", spec)
+}
+
+fn schedule(extra: Value) -> EtcdBackupSchedule {
+    let mut spec = json!({
+        "clusterRef": {"name": "demo"},
+        "schedule": "@daily",
+        "template": {"spec": {"destination": {"persistentVolumeClaim": {"claimName": "backups"}}}},
+    });
+    merge(&mut spec, extra);
+    object("EtcdBackupSchedule", "nightly", spec)
+}
+
+fn restore(extra: Value) -> EtcdRestore {
+    let mut spec = json!({"clusterRef": {"name": "demo"}, "replaces": "c1"});
+    merge(&mut spec, extra);
+    object("EtcdRestore", "back", spec)
+}
+
+fn merge(spec: &mut Value, extra: Value) {
+    for (key, value) in extra.as_object().unwrap() {
+        spec[key] = value.clone();
+    }
+}
+
+#[test]
+fn backups_schedules_and_restores_that_make_sense_are_accepted() {
+    for spec in [
+        json!({}),
+        json!({"deletionPolicy": "Delete", "encryption": {"keySecretRef": {"name": "key"}}}),
+        json!({"job": {"scratch": {"size": "8Gi", "storageClassName": "fast"}, "attempts": 1}}),
+    ] {
+        assert_eq!(told(backup(spec).validate_cel()), Ok(()));
+    }
+    for spec in [
+        json!({}),
+        json!({"schedule": "0 2 * * SUN", "timeZone": "Europe/Berlin", "increments": {}}),
+        json!({"retention": {"keepDaily": 7, "maxAge": "90d"}, "drill": {"schedule": "@weekly"}}),
+    ] {
+        assert_eq!(told(schedule(spec).validate_cel()), Ok(()));
+    }
+    let s3 = json!({"bucket": "b23", "region": "eu-central-1"});
+    for spec in [
+        json!({"source": {"backupRef": {"name": "once"}}}),
+        json!({"source": {"s3": s3, "folder": "once-1"}, "target": {"revision": 7}}),
+        json!({"source": {"s3": s3}, "target": {"time": "2026-01-01T00:00:00Z"}, "dryRun": true}),
+        json!({"source": {"persistentVolumeClaim": {"claimName": "b"}, "file": "a/b.db"}}),
+        json!({"source": {"survivor": {}}}),
+    ] {
+        assert_eq!(told(restore(spec).validate_cel()), Ok(()));
+    }
+    let begins = json!({"bootstrap": {"restore": {"from": {"backupRef": {"name": "once"}}}}});
+    assert_eq!(told(cluster(begins).validate_cel()), Ok(()));
+}
+
+fn told<E: std::fmt::Display>(result: Result<(), E>) -> Result<(), String> {
+    result.map_err(|errors| errors.to_string())
+}
+
+#[test]
+fn o32_backups_and_schedules_that_make_no_sense_are_refused_with_what_is_allowed() {
+    for (spec, says) in [
+        (
+            json!({"destination": {}}),
+            "exactly one of s3 and persistentVolumeClaim",
+        ),
+        (
+            json!({"job": {"scratch": {"storageClassName": "fast"}}}),
+            "needs job.scratch.size",
+        ),
+    ] {
+        let message = told(backup(spec).validate_cel()).unwrap_err();
+        assert!(message.contains(says), "{message}");
+    }
+    for (spec, says) in [
+        (json!({"retention": {"maxAge": "0d"}}), "longer than 0"),
+        (json!({"increments": {"maxLag": "2h"}}), "between 1s and 1h"),
+        (json!({"increments": {"maxLag": "0s"}}), "between 1s and 1h"),
+    ] {
+        let message = told(schedule(spec).validate_cel()).unwrap_err();
+        assert!(message.contains(says), "{message}");
+    }
+    let long: EtcdBackupSchedule = object("EtcdBackupSchedule", &"a".repeat(41), {
+        serde_json::to_value(schedule(json!({})).spec).unwrap()
+    });
+    let message = told(long.validate_cel()).unwrap_err();
+    assert!(message.contains("at most 40 characters"), "{message}");
+}
+
+#[test]
+fn o32_restores_that_make_no_sense_are_refused_with_what_is_allowed() {
+    let s3 = json!({"bucket": "b23", "region": "eu-central-1"});
+    for (spec, says) in [
+        (json!({"source": {}}), "exactly one of backupRef, s3"),
+        (
+            json!({"source": {"survivor": {}, "backupRef": {"name": "once"}}}),
+            "exactly one of backupRef, s3",
+        ),
+        (
+            json!({"source": {"backupRef": {"name": "once"}, "folder": "x"}}),
+            "go with source.s3",
+        ),
+        (
+            json!({"source": {"s3": s3, "folder": "x", "file": "y"}}),
+            "exclude each other",
+        ),
+        (
+            json!({"source": {"backupRef": {"name": "once"}}, "target": {}}),
+            "exactly one of revision and time",
+        ),
+        (
+            json!({"source": {"survivor": {}}, "target": {"revision": 1}}),
+            "not with source.survivor",
+        ),
+        (
+            json!({"source": {"s3": s3, "file": "y"}, "target": {"revision": 1}}),
+            "not with source.file",
+        ),
+    ] {
+        let message = told(restore(spec).validate_cel()).unwrap_err();
+        assert!(message.contains(says), "{message}");
+    }
+    let begins = json!({"bootstrap": {"restore": {"from": {"survivor": {}}}}});
+    let message = refused(&cluster(begins));
+    assert!(
+        message.contains("of use to an EtcdRestore only"),
+        "{message}"
+    );
+}
+
+#[test]
+fn o21_what_a_backup_or_a_restore_is_cannot_be_changed_afterwards() {
+    let one = backup(json!({}));
+    for spec in [
+        json!({"clusterRef": {"name": "other"}}),
+        json!({"compression": "None"}),
+        json!({"destination": {"persistentVolumeClaim": {"claimName": "others"}}}),
+        json!({"encryption": {"keySecretRef": {"name": "key"}}}),
+    ] {
+        let message = told(backup(spec).validate_cel_update(&one)).unwrap_err();
+        assert!(message.contains("cannot be changed"), "{message}");
+    }
+    let kept = backup(json!({"deletionPolicy": "Delete"}));
+    assert_eq!(told(kept.validate_cel_update(&one)), Ok(()));
+    let one = restore(json!({"source": {"survivor": {}}}));
+    let other = restore(json!({"source": {"survivor": {}}, "replaces": "c2"}));
+    let message = told(other.validate_cel_update(&one)).unwrap_err();
+    assert!(
+        message.contains("an EtcdRestore cannot be changed"),
+        "{message}"
+    );
+    let empty = cluster(json!({}));
+    let begins =
+        cluster(json!({"bootstrap": {"restore": {"from": {"backupRef": {"name": "once"}}}}}));
+    let message = update_refused(&empty, &begins);
+    assert!(message.contains("bootstrap cannot be changed"), "{message}");
 }

@@ -4,6 +4,8 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::SecretRef;
+
 /// TLS of a cluster. Both parts may be changed while it runs; the operator goes from
 /// one state to the other in stages, one member at a time.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -163,15 +165,6 @@ fn issuer_kind() -> String {
 
 fn issuer_group() -> String {
     "cert-manager.io".to_owned()
-}
-
-/// Name of a Secret in the cluster's namespace.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct SecretRef {
-    /// The Secret's name.
-    #[schemars(length(min = 1, max = 253))]
-    pub name: String,
 }
 
 /// What is in effect, and recorded before any pod is given it.

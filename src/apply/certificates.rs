@@ -16,7 +16,7 @@ use crate::{
 };
 
 use super::{
-    Applier, ApplyError, MANAGER,
+    Applier, ApplyError, MANAGER, Owner,
     certify::{self, CertifyError, Found},
     is_ours, kube_error,
 };
@@ -29,8 +29,9 @@ impl Applier {
         observed: &Observed,
         call: &CertificateCall,
     ) -> Result<(), ApplyError> {
-        let namespace = cluster.namespace().unwrap_or_default();
-        let api: Api<Secret> = Api::namespaced(self.client.clone(), &namespace);
+        let of = cluster.name_any();
+        let owner = Owner::cluster(cluster, &of);
+        let api: Api<Secret> = Api::namespaced(self.client.clone(), owner.namespace);
         let mut found = Found::new();
         let (ours, others) = certify::reads(cluster, call);
         let all = ours.into_iter().map(|name| (name, true));
@@ -38,7 +39,7 @@ impl Applier {
             let secret = api.get_opt(&name).await;
             let secret = secret.map_err(kube_error(format!("reads Secret {name}")))?;
             let Some(secret) = secret else { continue };
-            if own && !is_ours(cluster, secret.labels(), secret.owner_references()) {
+            if own && !is_ours(&owner, secret.labels(), secret.owner_references()) {
                 return Err(ApplyError::NameTaken(format!("Secret {name}")));
             }
             found.insert(name, secret);
@@ -64,7 +65,7 @@ impl Applier {
             .map_err(kube_error(format!("applies Secret {name}")))?;
         match call {
             CertificateCall::Member { member, .. } => {
-                self.nudge(cluster, observed, member, &digest).await
+                self.nudge(&owner, observed, member, &digest).await
             }
             _ => Ok(()),
         }
@@ -74,7 +75,7 @@ impl Applier {
     /// would take a minute.
     async fn nudge(
         &self,
-        cluster: &EtcdCluster,
+        owner: &Owner<'_>,
         observed: &Observed,
         member: &str,
         digest: &str,
@@ -87,7 +88,7 @@ impl Applier {
             "metadata": {"uid": pod.uid, "annotations": {ANNOTATION_CERTIFICATES: digest}},
         });
         let nudged = self
-            .merge(cluster, Kind::Pod, &identity::pod_name(member), &patch)
+            .merge(owner, Kind::Pod, &identity::pod_name(member), &patch)
             .await;
         match nudged {
             Err(error) if error.is_gone() => Ok(()), // the next pod mounts it as it is

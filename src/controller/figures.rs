@@ -97,10 +97,20 @@ impl Clusters {
     }
 }
 
+/// Name and help of a figure, and where it is.
+type Gauge = (&'static str, &'static str, fn(&Figures) -> i64);
+/// Name and help of what has a line for each of its values, and their label.
+type List = (
+    &'static str,
+    &'static str,
+    &'static str,
+    fn(&Figures) -> Vec<&str>,
+);
+
 impl Collector for Clusters {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), Error> {
         let all = self.0.lock();
-        let gauges: [(&str, &str, fn(&Figures) -> i64); 3] = [
+        let gauges: [Gauge; 3] = [
             ("cluster_members_desired", "Members wanted", |f| f.desired),
             ("cluster_members", "Members there are; 0 when asleep", |f| {
                 f.members
@@ -115,7 +125,7 @@ impl Collector for Clusters {
                     .encode_gauge(&value(figures))?;
             }
         }
-        let lists: [(&str, &str, &'static str, fn(&Figures) -> Vec<&str>); 4] = [
+        let lists: [List; 4] = [
             (
                 "cluster_phase",
                 "1 for the phase the cluster is in",
@@ -184,7 +194,7 @@ impl Collector for Clusters {
 }
 
 /// A label's value that is borrowed.
-struct Text<'a>(&'a str);
+pub(super) struct Text<'a>(pub(super) &'a str);
 
 impl EncodeLabelValue for Text<'_> {
     fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), Error> {

@@ -14,6 +14,7 @@ use prometheus_client::{
 use crate::api::{EtcdCluster, EtcdClusterStatus};
 
 use super::{
+    backups::Backups,
     figures::Clusters,
     requests::{self, Requests},
 };
@@ -70,6 +71,7 @@ pub struct Metrics {
     steps: Family<StepLabels, Counter>,
     requests: Requests,
     clusters: Clusters,
+    backups: Backups,
 }
 
 impl Default for Metrics {
@@ -87,6 +89,7 @@ impl Default for Metrics {
             steps: Family::default(),
             requests: Requests::default(),
             clusters: Clusters::default(),
+            backups: Backups::default(),
         };
         {
             let mut registry = metrics.registry.lock();
@@ -119,6 +122,7 @@ impl Default for Metrics {
                 m.requests.clone(),
             );
             registry.register_collector(Box::new(m.clusters.clone()));
+            registry.register_collector(Box::new(m.backups.clone()));
         }
         metrics
     }
@@ -173,8 +177,14 @@ impl Metrics {
         self.clusters.told(namespace, cluster, status, now)
     }
 
+    /// The figures of backups.
+    pub(super) fn backups(&self) -> &Backups {
+        &self.backups
+    }
+
     /// A cluster is no more.
     pub fn forget(&self, namespace: &str, name: &str) {
+        self.backups.forget_cluster(namespace, name);
         self.clusters.forget(namespace, name);
     }
 

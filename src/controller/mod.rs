@@ -1,7 +1,10 @@
 //! Wiring: streams in, reconciles out, one leader among the operator's replicas.
 
+mod artifacts;
+mod backups;
 mod fights;
 mod figures;
+mod jobs;
 mod lease;
 mod metrics;
 mod rbac;

@@ -28,10 +28,36 @@ const RULES: &[Rule] = &[
     rule("etcd-core.io", "etcdclusters", &["get", "list", "watch"]),
     rule("etcd-core.io", "etcdclusters/status", &["patch"]),
     rule(
+        "etcd-core.io",
+        "etcdbackups",
+        &["get", "list", "watch", "create", "patch", "delete"],
+    ),
+    rule("etcd-core.io", "etcdbackups/status", &["patch"]),
+    rule(
+        "etcd-core.io",
+        "etcdbackupschedules",
+        &["get", "list", "watch"],
+    ),
+    rule("etcd-core.io", "etcdbackupschedules/status", &["patch"]),
+    rule("etcd-core.io", "etcdrestores", &["get", "list", "watch"]),
+    rule("etcd-core.io", "etcdrestores/status", &["patch"]),
+    rule(
         "apps",
         "statefulsets",
         &["get", "list", "watch", "create", "patch", "delete"],
     ),
+    rule(
+        "apps",
+        "deployments",
+        &["get", "list", "watch", "create", "patch", "delete"],
+    ),
+    rule(
+        "batch",
+        "jobs",
+        &["get", "list", "watch", "create", "patch", "delete"],
+    ),
+    // Whether a node is off for ever: cluster-wide only.
+    rule("", "nodes", &["get"]),
     rule("", "pods", &["list", "watch", "patch", "delete"]),
     rule(
         "",

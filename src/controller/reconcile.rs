@@ -125,8 +125,8 @@ fn spread(wait: Duration, now: Timestamp) -> Duration {
     if wait < Duration::from_secs(10) {
         return wait;
     }
-    let thousandths = u32::try_from(now.subsec_nanosecond().unsigned_abs() / 1000 % 400);
-    wait * (800 + thousandths.unwrap_or(200)) / 1000
+    let thousandths = now.subsec_nanosecond().unsigned_abs() / 1000 % 400;
+    wait * (800 + thousandths) / 1000
 }
 
 pub(super) fn error_policy(

@@ -30,7 +30,7 @@ use crate::{
     observe::{Cache, Caches, Observer, Probe, Trim, cache, managed},
 };
 
-use super::{Context, Options, reconcile, stopped};
+use super::{Context, Options, artifacts::Artifacts, jobs, reconcile, stopped};
 
 /// What the controller watches: an object that cannot be read must not end the watch.
 pub(super) type Guarded = DeserializeGuard<EtcdCluster>;
@@ -56,7 +56,7 @@ pub(super) async fn run(context: Arc<Context>, probe: Probe, options: Options) {
     join_all(controllers).await;
 }
 
-fn api<K>(client: &Client, namespace: Option<&str>) -> Api<K>
+pub(super) fn api<K>(client: &Client, namespace: Option<&str>) -> Api<K>
 where
     K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
 {
@@ -86,12 +86,24 @@ async fn controller(
         services,
         budgets,
     };
-    let worker = Arc::new(reconcile::Worker {
-        context: Arc::clone(&context),
-        observer: Observer::new(caches, probe, options.secrets_interval),
-    });
     let clusters: Api<Guarded> = api(client, namespace);
     let (reader, writer) = reflector::store();
+    let artifacts = Artifacts::new(client, namespace, reader.clone());
+    let observer = Observer::new(
+        caches,
+        artifacts.caches.clone(),
+        probe,
+        options.secrets_interval,
+    );
+    let worker = Arc::new(reconcile::Worker {
+        context: Arc::clone(&context),
+        observer: observer.clone(),
+    });
+    let keeper = Arc::new(jobs::Worker {
+        context: Arc::clone(&context),
+        observer,
+        concurrency: options.concurrency,
+    });
     // Our own writes of status are not news; an annotation may ask for a restart.
     let specs = watcher(clusters, watcher::Config::default())
         .default_backoff()
@@ -102,6 +114,9 @@ async fn controller(
             predicates::generation.combine(predicates::annotations),
             PredicateConfig::default(),
         );
+    let (woken, artifacts) = artifacts.split();
+    let keepers = artifacts.run(client.clone(), namespace.map(str::to_owned), keeper);
+    let keepers = tokio::spawn(keepers);
     Controller::for_stream(specs, reader)
         .with_config(
             Config::default()
@@ -113,6 +128,7 @@ async fn controller(
         .reconcile_on(claim_stream)
         .reconcile_on(service_stream)
         .reconcile_on(budget_stream)
+        .reconcile_on(woken)
         .graceful_shutdown_on(stopped())
         .run(reconcile::reconcile, reconcile::error_policy, worker)
         .for_each(async |result| {
@@ -125,6 +141,9 @@ async fn controller(
             }
         })
         .await;
+    if let Err(error) = keepers.await {
+        warn!(%error, "the controllers of backups ended");
+    }
 }
 
 /// A cache of everything of one kind that the operator made, and the stream that fills

@@ -41,7 +41,11 @@ pub struct Filler<K> {
     filled: watch::Sender<bool>,
     /// What a list that is under way has brought so far.
     list: State<K>,
+    by: By<K>,
 }
+
+/// What an object is kept by; one without it is not kept.
+type By<K> = fn(&K) -> Option<String>;
 
 struct State<K> {
     /// Objects by cluster, then by name.
@@ -62,9 +66,9 @@ impl<K> Default for State<K> {
 }
 
 impl<K: Resource<DynamicType = ()> + Serialize> State<K> {
-    fn insert(&mut self, object: &K) {
+    fn insert(&mut self, object: &K, by: By<K>) {
         let key = key(object);
-        let Some(cluster) = cluster(object) else {
+        let Some(cluster) = by(object) else {
             return self.remove(&key);
         };
         let before = self.cluster.insert(key.clone(), cluster.as_str().into());
@@ -101,8 +105,13 @@ fn cluster<K: Resource<DynamicType = ()>>(object: &K) -> Option<String> {
     object.labels().get(LABEL_CLUSTER).cloned()
 }
 
-/// An empty cache and what fills it.
-pub fn cache<K>() -> (Cache<K>, Filler<K>) {
+/// An empty cache and what fills it, by the cluster that objects' label names.
+pub fn cache<K: Resource<DynamicType = ()>>() -> (Cache<K>, Filler<K>) {
+    cache_by(cluster)
+}
+
+/// The same, by something else.
+pub fn cache_by<K>(by: fn(&K) -> Option<String>) -> (Cache<K>, Filler<K>) {
     let state = Arc::new(RwLock::new(State::default()));
     let (filled, reader) = watch::channel(false);
     let cache = Cache {
@@ -113,6 +122,7 @@ pub fn cache<K>() -> (Cache<K>, Filler<K>) {
         state,
         filled,
         list: State::default(),
+        by,
     };
     (cache, filler)
 }
@@ -138,8 +148,20 @@ impl<K> Cache<K> {
             .get(&key)
             .into_iter()
             .flat_map(BTreeMap::values);
-        let read = |json: &Box<[u8]>| serde_json::from_slice(json).expect("it was written by us");
-        objects.map(read).collect()
+        let read = |json: &[u8]| serde_json::from_slice(json).expect("it was written by us");
+        objects.map(|json| read(json)).collect()
+    }
+}
+
+impl<K: DeserializeOwned> Cache<K> {
+    /// All objects of a namespace.
+    pub fn within(&self, namespace: &str) -> Vec<K> {
+        let state = self.state.read();
+        let here = state.objects.iter().filter(|((of, _), _)| of == namespace);
+        let read = |json: &[u8]| serde_json::from_slice(json).expect("it was written by us");
+        here.flat_map(|(_, objects)| objects.values())
+            .map(|json| read(json))
+            .collect()
     }
 }
 
@@ -158,26 +180,26 @@ impl<K: Resource<DynamicType = ()> + Serialize> Filler<K> {
                 return None;
             }
             watcher::Event::InitApply(object) => {
-                let of = owner(&object);
-                self.list.insert(&object);
+                let of = self.owner(&object);
+                self.list.insert(&object, self.by);
                 return of;
             }
             watcher::Event::Apply(object) => (object, false),
             watcher::Event::Delete(object) => (object, true),
         };
-        let of = owner(&object);
+        let of = self.owner(&object);
         let mut state = self.state.write();
         if gone {
             state.remove(&key(&object));
         } else {
-            state.insert(&object);
+            state.insert(&object, self.by);
         }
         of
     }
-}
 
-fn owner<K: Resource<DynamicType = ()>>(object: &K) -> Option<(String, String)> {
-    Some((object.namespace()?, cluster(object)?))
+    fn owner(&self, object: &K) -> Option<(String, String)> {
+        Some((object.namespace()?, (self.by)(object)?))
+    }
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! The world as plain data: what the API server holds of a cluster and what its
 //! members say. Everything after this folder works on [`Observed`] alone.
 
+mod artifacts;
 mod cache;
 mod certificates;
 mod damage;
@@ -11,7 +12,8 @@ mod objects;
 mod probe;
 mod trim;
 
-pub use cache::{Cache, Filler, cache};
+pub(crate) use artifacts::{ArtifactCaches, Trimmed};
+pub use cache::{Cache, Filler, cache, cache_by};
 #[cfg(test)]
 pub(crate) use certificates::facts_of;
 pub use certificates::{CertificatesSeen, ClientsSeen, LeafSeen, OfferSeen, Problem, RequestSeen};
@@ -22,18 +24,26 @@ pub(crate) use certificates::{
 pub use dial::{Greeting, Identity};
 #[cfg(test)]
 pub(crate) use objects::assemble;
-pub(crate) use objects::managed;
 pub use objects::{Caches, ObserveError, Source};
+pub(crate) use objects::{managed, trouble};
 pub use probe::{Probe, ProbeError};
 pub use trim::Trim;
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use certificates::Keyring;
 use jiff::Timestamp;
 use k8s_openapi::api::{core::v1::Service, policy::v1::PodDisruptionBudget};
 
-use crate::{admission::Report, api::EtcdCluster, certificates::Purpose};
+use crate::{
+    admission::Report,
+    api::{EtcdBackup, EtcdBackupSchedule, EtcdCluster, EtcdRestore},
+    certificates::Purpose,
+};
 
 /// Everything known of one cluster at one time.
 #[derive(Clone, Debug, Default)]
@@ -55,6 +65,17 @@ pub struct Observed {
     pub membership: Option<Membership>,
     /// Certificates, as far as they concern this cluster.
     pub certificates: CertificatesSeen,
+    /// Its backups.
+    pub backups: Vec<Arc<EtcdBackup>>,
+    /// Its schedules of backups.
+    pub schedules: Vec<Arc<EtcdBackupSchedule>>,
+    /// Its restores.
+    pub restores: Vec<Arc<EtcdRestore>>,
+    /// Nodes that members were on and that bear the taint out-of-service: they are off,
+    /// for ever. Only looked for while no quorum answers.
+    pub out_of_service: BTreeSet<String>,
+    /// The backup it is to begin with, if it names one and it is there.
+    pub begins_with: Option<Arc<EtcdBackup>>,
 }
 
 /// What there is of one member in Kubernetes.
@@ -81,6 +102,8 @@ pub struct StatefulSetSeen {
     pub pod_spec: String,
     /// Whether its template bears the label of a voter.
     pub voter: bool,
+    /// What its pods are there for in a restore.
+    pub start: Option<String>,
     /// Whether it is being deleted.
     pub deleting: bool,
 }
@@ -94,6 +117,10 @@ pub struct PodSeen {
     pub resource_version: String,
     /// Its IP address, once it has one.
     pub ip: Option<String>,
+    /// Node it is on, once it has one.
+    pub node: Option<String>,
+    /// What it is there for in a restore.
+    pub start: Option<String>,
     /// When it was made.
     pub created: Option<Timestamp>,
     /// Digest of the template it was made from.
@@ -113,6 +140,8 @@ pub struct PodSeen {
     /// What its etcd said when it ended, the last of several times, if that names
     /// damaged files.
     pub damage: Option<String>,
+    /// Cluster whose backup its data directory was made of, in hex, by its init container.
+    pub made_of: Option<String>,
     /// What `admit` says, while it waits.
     pub report: Option<Report>,
     /// What etcd says, while it runs.
@@ -256,6 +285,7 @@ pub struct EtcdMember {
 #[derive(Clone)]
 pub struct Observer {
     caches: Caches,
+    artifacts: ArtifactCaches,
     probe: Probe,
     keyring: Keyring,
 }
@@ -263,9 +293,15 @@ pub struct Observer {
 impl Observer {
     /// An observer over these caches, which looks that often at Secrets that others
     /// renew.
-    pub fn new(caches: Caches, probe: Probe, secrets_interval: Duration) -> Self {
+    pub(crate) fn new(
+        caches: Caches,
+        artifacts: ArtifactCaches,
+        probe: Probe,
+        secrets_interval: Duration,
+    ) -> Self {
         Observer {
             caches,
+            artifacts,
             probe,
             keyring: Keyring::new(secrets_interval),
         }
@@ -279,6 +315,7 @@ impl Observer {
         source: Source,
     ) -> Result<Observed, ObserveError> {
         let mut observed = self.caches.read(cluster, source).await?;
+        self.artifacts_of(cluster, source, &mut observed).await?;
         let (seen, access) = self
             .keyring
             .read(&self.caches.client, cluster, &observed, source)
@@ -288,6 +325,7 @@ impl Observer {
         listeners::introduce(&self.probe, cluster, &observed, &access);
         members::ask(&self.probe, &mut observed, source).await;
         listeners::note(&self.probe, &mut observed);
+        self.nodes_off(cluster, &mut observed).await;
         Ok(observed)
     }
 

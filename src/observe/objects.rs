@@ -17,9 +17,11 @@ use serde::de::DeserializeOwned;
 use crate::{
     api::{
         ANNOTATION_CLUSTER_ID, ANNOTATION_MEMBER_ID, ANNOTATION_PEER_SCHEME, ANNOTATION_RETIRED,
-        ANNOTATION_SCHEMES, ANNOTATION_SPEC, ANNOTATION_TEMPLATE, ANNOTATION_TICKET, EtcdCluster,
-        LABEL_CLUSTER, LABEL_MANAGED_BY, LABEL_MEMBER, LABEL_ROLE, MANAGED_BY, ROLE_VOTER,
+        ANNOTATION_SCHEMES, ANNOTATION_SPEC, ANNOTATION_START, ANNOTATION_TEMPLATE,
+        ANNOTATION_TICKET, EtcdCluster, LABEL_CLUSTER, LABEL_MANAGED_BY, LABEL_MEMBER, LABEL_ROLE,
+        MANAGED_BY, ROLE_VOTER,
     },
+    backup::run::Answer,
     identity,
 };
 
@@ -217,6 +219,7 @@ pub(crate) fn assemble(
                 .and_then(|meta| label(meta, LABEL_ROLE))
                 .map(String::as_str)
                 == Some(ROLE_VOTER),
+            start: annotation(meta, ANNOTATION_START).cloned(),
             deleting: meta.deletion_timestamp.is_some(),
         });
     }
@@ -345,6 +348,8 @@ fn pod_seen(pod: &Pod) -> PodSeen {
         uid: meta.uid.clone().unwrap_or_default(),
         resource_version: meta.resource_version.clone().unwrap_or_default(),
         ip: status.and_then(|status| status.pod_ip.clone()),
+        node: pod.spec.as_ref().and_then(|spec| spec.node_name.clone()),
+        start: annotation(meta, ANNOTATION_START).cloned(),
         created: meta.creation_timestamp.as_ref().map(|time| time.0),
         template: annotation(meta, ANNOTATION_TEMPLATE)
             .cloned()
@@ -356,6 +361,7 @@ fn pod_seen(pod: &Pod) -> PodSeen {
         deleting: meta.deletion_timestamp.is_some(),
         trouble: trouble(pod),
         damage: damage(pod),
+        made_of: made_of(pod),
         report: None,
         etcd: None,
         schemes: annotation(meta, ANNOTATION_SCHEMES)
@@ -366,8 +372,19 @@ fn pod_seen(pod: &Pod) -> PodSeen {
     }
 }
 
+/// Whose backup a pod's data directory was made of, by its init container's last words.
+fn made_of(pod: &Pod) -> Option<String> {
+    let statuses = pod.status.as_ref()?.init_container_statuses.as_ref()?;
+    let restore = statuses.iter().find(|status| status.name == "restore")?;
+    let ended = restore.state.as_ref()?.terminated.as_ref()?;
+    match serde_json::from_str(ended.message.as_deref()?).ok()? {
+        Answer::Restore(report) => report.source_cluster_id,
+        _ => None,
+    }
+}
+
 /// Why a pod does not run, as Kubernetes tells it.
-fn trouble(pod: &Pod) -> Option<String> {
+pub(crate) fn trouble(pod: &Pod) -> Option<String> {
     let status = pod.status.as_ref()?;
     let say = |reason: &str, message: Option<&String>| match message {
         Some(message) if !message.is_empty() => format!("{reason}: {message}"),
@@ -441,7 +458,14 @@ mod tests {
             default_image: "etcd:1".to_owned(),
             operator_image: "operator:1".to_owned(),
         };
-        let mut set = crate::render::stateful_set(&cluster, "demo-0", &settings, 1, true);
+        let mut set = crate::render::stateful_set(
+            &cluster,
+            "demo-0",
+            &settings,
+            1,
+            true,
+            &crate::render::Start::Plain,
+        );
         set.metadata.uid = Some("s".to_owned());
         let template = set.spec.clone().unwrap().template;
         let mut pod = Pod {

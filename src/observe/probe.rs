@@ -128,7 +128,7 @@ impl Probe {
 
     /// What `admit` says at `ip`; `None` if it is not there, because etcd runs.
     pub async fn report(&self, ip: &str) -> Result<Option<Report>, ProbeError> {
-        let (status, body) = self.get(ip, REPORT_PATH).await?;
+        let (status, body) = self.get(ip, METRICS_PORT, REPORT_PATH).await?;
         match status {
             StatusCode::OK => Ok(serde_json::from_slice(&body).ok()),
             _ => Ok(None),
@@ -149,7 +149,7 @@ impl Probe {
         } else {
             "/readyz"
         };
-        let healthy = ready || self.get(ip, path).await?.0 == StatusCode::OK;
+        let healthy = ready || self.get(ip, METRICS_PORT, path).await?.0 == StatusCode::OK;
         Ok(EtcdSeen {
             member_id: header.member_id,
             cluster_id: header.cluster_id,
@@ -193,11 +193,14 @@ impl Probe {
         })
     }
 
-    async fn get(&self, ip: &str, path: &str) -> Result<(StatusCode, Bytes), ProbeError> {
+    pub(super) async fn get(
+        &self,
+        ip: &str,
+        port: u16,
+        path: &str,
+    ) -> Result<(StatusCode, Bytes), ProbeError> {
         let http = |error: &dyn std::fmt::Display| ProbeError::Http(error.to_string());
-        let uri = url(ip, METRICS_PORT, path)?
-            .parse()
-            .map_err(|error| http(&error))?;
+        let uri = url(ip, port, path)?.parse().map_err(|error| http(&error))?;
         let request = async {
             let response = self.http.get(uri).await.map_err(|error| http(&error))?;
             let status = response.status();

@@ -6,11 +6,12 @@ use crate::{
     admission::TicketPaper,
     api::{Bootstrap, EtcdCluster, TicketKind},
     identity,
+    observe::Observed,
     render::Settings,
 };
 
 use super::{
-    Plan, Roster, StalledReason, Step,
+    Plan, Roster, StalledReason, Step, restore,
     roster::{Member, quorum},
     update,
 };
@@ -22,6 +23,7 @@ const LATE: SignedDuration = SignedDuration::from_secs(60);
 pub(super) fn plan(
     cluster: &EtcdCluster,
     roster: &Roster<'_>,
+    observed: &Observed,
     settings: &Settings,
     now: Timestamp,
 ) -> Plan {
@@ -33,6 +35,9 @@ pub(super) fn plan(
         return plan;
     }
     if let Some(plan) = clear_away(cluster, roster) {
+        return plan;
+    }
+    if let Some(plan) = restore::bootstrap(cluster, roster, observed, now) {
         return plan;
     }
     if let Some(plan) = update::refresh(cluster, roster, settings) {
@@ -153,8 +158,7 @@ fn clear_away(cluster: &EtcdCluster, roster: &Roster<'_>) -> Option<Plan> {
         .find(|member| member.removed)
         .map(|member| {
             let why = "its bootstrap was given up";
-            super::objects::clear_away(cluster, member, why)
-                .unwrap_or_else(|waits| Plan::wait(waits))
+            super::objects::clear_away(cluster, member, why).unwrap_or_else(Plan::wait)
         })
 }
 
@@ -257,6 +261,7 @@ pub(super) fn deliver(
             .iter()
             .map(|name| format!("{name}={}", url(name)))
             .collect(),
+        bump_revision: 0,
     };
     Some(Plan::step(
         Step::IssueTicket {

@@ -9,14 +9,16 @@ use serde_json::Value;
 
 use crate::{
     api::{
-        Bootstrap, Departure, EtcdClusterStatus, HistoryMark, MemberRole, RefusedResize, Ticket,
-        TlsStatus,
+        Ancestor, Bootstrap, ClusterRestore, Departure, EtcdBackup, EtcdClusterStatus, HistoryMark,
+        MemberRole, RefusedResize, RestoreStage, Ticket, TlsStatus,
     },
     certificates::{Phase, Purpose},
     identity, render,
 };
 
 use super::Grant;
+/// Ancestors that are remembered.
+const LINEAGE_MAX: usize = 16;
 
 /// One call of a step. Each is safe to repeat.
 #[derive(Clone, Debug, PartialEq)]
@@ -85,6 +87,12 @@ pub enum Kind {
     Secret,
     /// A Certificate of cert-manager.
     Certificate,
+    /// The Job of a run.
+    Job,
+    /// The Deployment of increments.
+    Deployment,
+    /// An EtcdBackup.
+    Backup,
 }
 
 /// A call about certificates: reads a Secret, and writes it if it is not what it
@@ -192,6 +200,48 @@ pub enum Reply {
 /// What is recorded in status before, or because of, an act.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Record {
+    /// A restore is about to begin.
+    Restore(ClusterRestore),
+    /// It goes on to another stage.
+    RestoreStage {
+        /// The stage.
+        stage: RestoreStage,
+        /// What came of it so far.
+        message: String,
+    },
+    /// A member is about to found the new cluster.
+    Founder {
+        /// The member.
+        member: String,
+        /// Its serial, which is spent by this, if it is a new one.
+        serial: Option<i64>,
+        /// The new cluster's ID.
+        cluster_id: u64,
+        /// Why it is the one.
+        message: Option<String>,
+    },
+    /// It is given up.
+    FounderGone {
+        /// The member.
+        member: String,
+    },
+    /// The new cluster serves, in place of the one before.
+    Succeeded {
+        /// Its first member.
+        member: String,
+        /// That member's ID.
+        id: u64,
+        /// The cluster's ID.
+        cluster_id: u64,
+        /// Cluster whose backup it was made of, in hex, if that is known.
+        source: Option<String>,
+        /// Claims of the members before.
+        volumes: Vec<String>,
+        /// Revision it begins with.
+        revision: i64,
+        /// When.
+        at: Timestamp,
+    },
     /// A member of that serial is about to be made; the serial is spent.
     Serial {
         /// The member.
@@ -355,6 +405,47 @@ impl Record {
                     member.role = MemberRole::Voter;
                 }
             }
+            Record::Restore(restore) => status.restore = Some(restore.clone()),
+            Record::RestoreStage { stage, message } => {
+                if let Some(restore) = &mut status.restore {
+                    restore.stage = *stage;
+                    restore.message.clone_from(message);
+                }
+            }
+            Record::Founder {
+                member,
+                serial,
+                cluster_id,
+                message,
+            } => {
+                let next = serial.map_or(0, |serial| serial + 1);
+                status.next_serial = status.next_serial.max(next);
+                found(status, member, *cluster_id, message.as_deref());
+            }
+            Record::FounderGone { member } => {
+                if let Some(restore) = &mut status.restore {
+                    restore.member = None;
+                    restore.cluster_id = None;
+                }
+                let line = status.member_mut(member);
+                line.role = MemberRole::Removed;
+                line.departure = Some(Departure::Restored);
+            }
+            Record::Succeeded {
+                member,
+                id,
+                cluster_id,
+                source,
+                volumes,
+                revision,
+                at,
+            } => {
+                let before = ancestor(status, source.as_ref(), volumes, *revision, *at);
+                status.lineage.extend(before);
+                let more = status.lineage.len().saturating_sub(LINEAGE_MAX);
+                status.lineage.drain(..more);
+                succeed(status, member, *id, *cluster_id);
+            }
             Record::Bootstrap(bootstrap) => status.bootstrap = Some(bootstrap.clone()),
             Record::Removed { members } => {
                 for name in members {
@@ -392,11 +483,70 @@ impl Record {
     }
 }
 
+/// A member founds the new cluster; what it was to the one before is over.
+fn found(status: &mut EtcdClusterStatus, member: &str, cluster_id: u64, message: Option<&str>) {
+    let Some(restore) = &mut status.restore else {
+        return;
+    };
+    restore.attempt += 1;
+    restore.stage = RestoreStage::Founding;
+    restore.member = Some(member.to_owned());
+    restore.cluster_id = Some(identity::hex(cluster_id));
+    if let Some(message) = message {
+        message.clone_into(&mut restore.message);
+    }
+    let line = status.member_mut(member);
+    line.ticket = None;
+    line.id = None;
+}
+
+/// What a new cluster came from: the one it replaces, or the one whose backup it began
+/// with.
+fn ancestor(
+    status: &EtcdClusterStatus,
+    source: Option<&String>,
+    volumes: &[String],
+    revision: i64,
+    at: Timestamp,
+) -> Option<Ancestor> {
+    let restore = status.restore.as_ref()?;
+    Some(Ancestor {
+        cluster_id: status.cluster_id.as_ref().or(source)?.clone(),
+        until: Time(at),
+        last_revision: restore.last_revision,
+        next_revision: Some(revision),
+        restore: restore.id.clone(),
+        volumes: volumes.to_vec(),
+    })
+}
+
+/// The new cluster takes the place of the one before.
+fn succeed(status: &mut EtcdClusterStatus, member: &str, id: u64, cluster_id: u64) {
+    let Some(restore) = &mut status.restore else {
+        return;
+    };
+    restore.stage = RestoreStage::Done;
+    let replaced = restore.members.clone();
+    status.cluster_id = Some(identity::hex(cluster_id));
+    status.bootstrap = None;
+    status.last_leader = None;
+    status.history = None;
+    for name in replaced.iter().filter(|name| *name != member) {
+        let line = status.member_mut(name);
+        line.role = MemberRole::Removed;
+        line.departure = Some(Departure::Restored);
+    }
+    let line = status.member_mut(member);
+    line.id = Some(identity::hex(id));
+    line.role = MemberRole::Voter;
+}
+
 impl Kind {
     /// Its API.
     pub fn resource(self) -> ApiResource {
         use k8s_openapi::api::{
-            apps::v1::StatefulSet,
+            apps::v1::{Deployment, StatefulSet},
+            batch::v1::Job,
             core::v1::{PersistentVolumeClaim, Pod, Secret, Service},
             policy::v1::PodDisruptionBudget,
         };
@@ -411,6 +561,9 @@ impl Kind {
             Kind::StatefulSet => ApiResource::erase::<StatefulSet>(&()),
             Kind::Pod => ApiResource::erase::<Pod>(&()),
             Kind::Claim => ApiResource::erase::<PersistentVolumeClaim>(&()),
+            Kind::Job => ApiResource::erase::<Job>(&()),
+            Kind::Deployment => ApiResource::erase::<Deployment>(&()),
+            Kind::Backup => ApiResource::erase::<EtcdBackup>(&()),
         }
     }
 }
@@ -425,6 +578,9 @@ impl std::fmt::Display for Kind {
             Kind::Claim => "PersistentVolumeClaim",
             Kind::Secret => "Secret",
             Kind::Certificate => "Certificate",
+            Kind::Job => "Job",
+            Kind::Deployment => "Deployment",
+            Kind::Backup => "EtcdBackup",
         })
     }
 }

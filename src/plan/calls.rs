@@ -13,12 +13,13 @@ use crate::{
     certificates::{Purpose, Requested, member_secret},
     identity,
     observe::Observed,
-    render::{self, Settings},
+    render::{self, Settings, Start},
 };
 
 use super::{
     Member, Roster, Step,
     call::{Call, CertificateCall, EtcdCall, Kind, Manifest, Record},
+    restore::{self, Part},
     tls,
 };
 
@@ -57,10 +58,10 @@ pub fn calls(
                 serial,
             };
             let mut calls = vec![Call::Record(record)];
-            calls.extend(around.make(&member));
+            calls.extend(around.make(&member)?);
             calls
         }
-        Step::EnsureMember { member } => around.make(&member),
+        Step::EnsureMember { member } => around.make(&member)?,
         Step::SetTransport { tls } => vec![Call::Record(Record::Transport(tls))],
         Step::MakeAuthority { purpose } => {
             vec![Call::Certificates(CertificateCall::MakeAuthority {
@@ -97,6 +98,44 @@ pub fn calls(
             member,
             id,
             peer_url,
+        })],
+        Step::BeginRestore { restore } => vec![Call::Record(Record::Restore(restore))],
+        Step::AdvanceRestore { stage, message } => {
+            vec![Call::Record(Record::RestoreStage { stage, message })]
+        }
+        Step::HoldMembers { members } => around.stateful_sets(&members)?,
+        Step::CreateFounder {
+            member,
+            serial,
+            cluster_id,
+        } => around.make_founder(member, serial, cluster_id)?,
+        Step::ChooseSurvivor {
+            member,
+            cluster_id,
+            message,
+        } => vec![Call::Record(Record::Founder {
+            member,
+            serial: None,
+            cluster_id,
+            message: Some(message),
+        })],
+        Step::GiveUpFounder { member } => vec![Call::Record(Record::FounderGone { member })],
+        Step::Succeed {
+            member,
+            id,
+            cluster_id,
+            source,
+            volumes,
+            revision,
+            at,
+        } => vec![Call::Record(Record::Succeeded {
+            member,
+            id,
+            cluster_id,
+            source,
+            volumes,
+            revision,
+            at,
         })],
         Step::BeginBootstrap { bootstrap } => vec![Call::Record(Record::Bootstrap(bootstrap))],
         Step::AbandonBootstrap { members } => vec![Call::Record(Record::Removed { members })],
@@ -178,11 +217,8 @@ pub fn calls(
             .filter_map(|member| around.stop(member))
             .collect(),
         // Waking is a planned restart: it takes the newest template.
-        Step::SetReplicas { members, .. } => members
-            .iter()
-            .map(|member| around.stateful_set(member))
-            .collect(),
-        Step::UpdateMember { member } => vec![around.stateful_set(&member)],
+        Step::SetReplicas { members, .. } => around.stateful_sets(&members)?,
+        Step::UpdateMember { member } => vec![around.stateful_set(&member)?],
         Step::RestartPod {
             member,
             pod_uid,
@@ -290,7 +326,7 @@ impl Around<'_> {
 
     /// Makes what a member lacks: a blank claim, never one for a member that has data
     /// on record, and its StatefulSet.
-    fn make(&self, member: &str) -> Vec<Call> {
+    fn make(&self, member: &str) -> Result<Vec<Call>, String> {
         let known = self.roster.get(member);
         let blank = known.is_none_or(|known| known.id.is_none() && !known.has_ticket());
         let has_claim = known.is_some_and(|known| known.objects.claim.is_some());
@@ -307,29 +343,71 @@ impl Around<'_> {
                 grants,
             })
         });
-        claim
-            .into_iter()
-            .chain(certificates)
-            .chain([self.stateful_set(member)])
+        let set = self.stateful_set(member)?;
+        Ok(claim.into_iter().chain(certificates).chain([set]).collect())
+    }
+
+    /// Records the founder, then makes it as the record says.
+    fn make_founder(
+        &self,
+        member: String,
+        serial: i64,
+        cluster_id: u64,
+    ) -> Result<Vec<Call>, String> {
+        let record = Record::Founder {
+            member: member.clone(),
+            serial: Some(serial),
+            cluster_id,
+            message: None,
+        };
+        let mut recorded = self.cluster.clone();
+        record.write(recorded.status.get_or_insert_default());
+        let around = Around {
+            cluster: &recorded,
+            roster: Roster::new(&recorded, self.observed),
+            ..*self
+        };
+        let made = around.make(&member)?;
+        Ok([Call::Record(record)].into_iter().chain(made).collect())
+    }
+
+    fn stateful_sets(&self, members: &[String]) -> Result<Vec<Call>, String> {
+        members
+            .iter()
+            .map(|member| self.stateful_set(member))
             .collect()
     }
 
-    fn stateful_set(&self, member: &str) -> Call {
-        let known = self.roster.get(member);
-        let voter = known.is_some_and(Member::is_voter);
+    /// How a member's pod starts, and whether it does.
+    fn start(&self, member: &str) -> Result<(Start, i32), String> {
         // A cluster that is formed and to sleep has no pods; one that forms needs them.
         let asleep = self.roster.formed() && self.cluster.spec.replicas == 0;
-        let mut set = render::stateful_set(
-            self.cluster,
-            member,
-            self.settings,
-            i32::from(!asleep),
-            voter,
-        );
+        Ok(match restore::part(self.cluster, member) {
+            Part::Free => (Start::Plain, i32::from(!asleep)),
+            Part::Stopped => (Start::Plain, 0),
+            Part::Held => {
+                let record = restore::under_way(self.cluster);
+                let id = record.map(|record| record.id.clone()).unwrap_or_default();
+                (Start::Held { id }, 1)
+            }
+            Part::Founder => {
+                let init = restore::init(self.cluster, self.observed, member);
+                let init = init.ok_or_else(|| format!("what {member} is made of is not known"))?;
+                (Start::Restored(Box::new(init)), 1)
+            }
+        })
+    }
+
+    fn stateful_set(&self, member: &str) -> Result<Call, String> {
+        let known = self.roster.get(member);
+        let voter = known.is_some_and(Member::is_voter);
+        let (start, replicas) = self.start(member)?;
+        let mut set =
+            render::stateful_set(self.cluster, member, self.settings, replicas, voter, &start);
         let seen = known.and_then(|known| known.objects.stateful_set.as_ref());
         // One that was seen is changed, never made anew by a change meant for it.
         set.metadata.uid = seen.map(|seen| seen.uid.clone());
-        manifest(Kind::StatefulSet, &set, seen.is_some())
+        Ok(manifest(Kind::StatefulSet, &set, seen.is_some()))
     }
 
     fn stop(&self, member: &str) -> Option<Call> {
@@ -371,7 +449,7 @@ impl Around<'_> {
             }),
             otherwise: record
                 .is_some()
-                .then(|| Record::TicketReturned { member: name }),
+                .then_some(Record::TicketReturned { member: name }),
         };
         let ids = identity::parse_hex(&paper.cluster_id).zip(identity::parse_hex(&paper.member_id));
         Ok(record

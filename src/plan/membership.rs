@@ -5,13 +5,13 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::{
     admission::TicketPaper,
-    api::{Departure, EtcdCluster, TicketKind},
+    api::{Departure, EtcdCluster, QuorumLossPolicy, TicketKind},
     identity,
     plan::blocked,
 };
 
 use super::{
-    Plan, Roster, StalledReason, Step, bootstrap, repair,
+    Plan, Roster, StalledReason, Step, bootstrap, repair, restore,
     roster::{Member, quorum},
     upgrade,
 };
@@ -21,7 +21,7 @@ const LEARNER_PATIENCE: SignedDuration = SignedDuration::from_mins(5);
 
 pub(super) fn plan(cluster: &EtcdCluster, roster: &Roster<'_>, now: Timestamp) -> Option<Plan> {
     if !roster.quorum {
-        return Some(no_quorum(roster));
+        return Some(unknown_volume(roster).unwrap_or_else(|| no_quorum(cluster, roster)));
     }
     if let Some(learner) = roster.learner() {
         return Some(bring_in(cluster, roster, learner, now));
@@ -51,8 +51,26 @@ pub(super) fn plan(cluster: &EtcdCluster, roster: &Roster<'_>, now: Timestamp) -
     repair::plan(cluster, roster, now).or_else(|| scale(cluster, roster, now))
 }
 
+/// A claim that nobody knows may be the one of a voter: where status was lost before the
+/// claim was marked, its pod finds the log and starts.
+fn unknown_volume(roster: &Roster<'_>) -> Option<Plan> {
+    let bare = roster.candidates().find(|member| {
+        let claim = member.objects.claim.as_ref();
+        claim.is_some_and(|claim| !claim.deleting) && member.objects.stateful_set.is_none()
+    })?;
+    Some(Plan::step(
+        Step::EnsureMember {
+            member: bare.name.clone(),
+        },
+        format!(
+            "no quorum answers, and the claim of {} may hold a voter",
+            bare.name
+        ),
+    ))
+}
+
 /// Nothing can be changed; says who is missing, and whether they can come back.
-fn no_quorum(roster: &Roster<'_>) -> Plan {
+fn no_quorum(cluster: &EtcdCluster, roster: &Roster<'_>) -> Plan {
     let (lost, toll) = repair::toll(roster);
     let voters = roster.voters().count();
     if !lost {
@@ -61,10 +79,17 @@ fn no_quorum(roster: &Roster<'_>) -> Plan {
             quorum(voters)
         ));
     }
+    let policy = match restore::certain_loss(cluster, roster) {
+        Err(why) if cluster.spec.recovery.quorum_loss.policy == QuorumLossPolicy::Automatic => {
+            format!(" recovery.quorumLoss.policy does nothing yet: {why}.")
+        }
+        _ => String::new(),
+    };
+    let id = roster.cluster_id.map(identity::hex).unwrap_or_default();
     Plan::stalled(
         StalledReason::QuorumLost,
         format!(
-            "a quorum of the {voters} voters is lost. {toll}. What is left is kept, and nothing is changed. The ways out: bring a lost volume back, with the data it had, and the cluster goes on by itself; or create another EtcdCluster from a snapshot, of a backup or of a member that is left, and delete this one."
+            "a quorum of the {voters} voters is lost. {toll}. What is left is kept, and nothing is changed.{policy} The ways out: bring a lost volume back, with the data it had, and the cluster goes on by itself; or an EtcdRestore that replaces {id}, of source.survivor, which makes a new cluster of the most advanced member that is left, or of a backup."
         ),
     )
 }
@@ -161,6 +186,7 @@ fn join_ticket(cluster: &EtcdCluster, roster: &Roster<'_>, id: u64, pod_uid: &st
                 _ => format!("{}={}", member.name, url(&member.name)),
             })
             .collect(),
+        bump_revision: 0,
     }
 }
 

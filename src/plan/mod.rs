@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! EtcdCluster + Observed + now -> Roster -> the first part that has something to say:
+//!   restore      a cluster that is made anew; nothing else meanwhile
 //!   objects      Services and budget, what is missing of members, labels, claims
 //!   tls          certificates, how members and clients talk, replacement of CAs
 //!   bootstrap    until the cluster has formed
@@ -21,6 +22,7 @@ mod membership;
 mod objects;
 mod quota;
 mod repair;
+pub(crate) mod restore;
 mod roster;
 mod step;
 mod tls;
@@ -96,6 +98,8 @@ pub enum StalledReason {
     VersionMismatch,
     /// The image's server cannot read the data of so many members that none serves.
     UnreadableData,
+    /// What the cluster is to be made of cannot be restored.
+    RestoreFailed,
 }
 
 impl StalledReason {
@@ -108,6 +112,7 @@ impl StalledReason {
             StalledReason::QuorumLost => "QuorumLost",
             StalledReason::VersionMismatch => "VersionMismatch",
             StalledReason::UnreadableData => "UnreadableData",
+            StalledReason::RestoreFailed => "RestoreFailed",
         }
     }
 }
@@ -209,6 +214,12 @@ pub fn plan(
             ))
         };
     }
+    if let Some(mut plan) = restore::plan(cluster, &roster, observed, settings, now) {
+        let tls = tls::upkeep(cluster, &roster, observed, now);
+        plan = tls.step.unwrap_or(plan);
+        plan.tls = tls.verdict;
+        return plan;
+    }
     if let Some(stalled) = roster.foreign_cluster() {
         return stalled;
     }
@@ -224,7 +235,7 @@ pub fn plan(
             if roster.formed() {
                 None
             } else {
-                Some(bootstrap::plan(cluster, &roster, settings, now))
+                Some(bootstrap::plan(cluster, &roster, observed, settings, now))
             }
         })
         .or_else(|| objects::members(cluster, &roster))

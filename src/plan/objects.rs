@@ -43,6 +43,9 @@ pub(super) fn members(cluster: &EtcdCluster, roster: &Roster<'_>) -> Option<Plan
                 format!("the StatefulSet of {} is gone; makes it again", member.name),
             ));
         }
+        if let Some(plan) = plain(member) {
+            return Some(plan);
+        }
         if let Some(reason) = untagged(cluster, roster, member) {
             return Some(Plan::step(
                 Step::TagMember {
@@ -61,6 +64,19 @@ pub(super) fn members(cluster: &EtcdCluster, roster: &Roster<'_>) -> Option<Plan
         }
     }
     sleep_or_wake(cluster, roster)
+}
+
+/// Takes out of a template what a restore that is over has put in.
+fn plain(member: &Member<'_>) -> Option<Plan> {
+    let set = member.objects.stateful_set.as_ref()?;
+    set.start.as_ref()?;
+    let name = &member.name;
+    Some(Plan::step(
+        Step::UpdateMember {
+            member: name.clone(),
+        },
+        format!("the template of {name} is as ever again; nothing restarts for that"),
+    ))
 }
 
 /// What TagMember would mend: the voter's label, IDs and owner of the claim.
@@ -191,6 +207,8 @@ fn policy(cluster: &EtcdCluster, member: &Member<'_>) -> RetentionPolicy {
         _ if !written && !member.has_ticket() => RetentionPolicy::Delete, // blank: nothing to keep
         Some(Departure::Scaled) => storage.when_scaled,
         Some(Departure::Replaced | Departure::RolledBack) => storage.when_replaced,
+        // What was replaced by a restore is kept until someone deletes it.
+        Some(Departure::Restored) => RetentionPolicy::Retain,
         // Removed by someone else: deleted only if that is what is always asked for.
         None if storage.when_scaled == storage.when_replaced => storage.when_scaled,
         None => RetentionPolicy::Retain,

@@ -1,6 +1,6 @@
 //! The members, each seen at once through status, objects and etcd.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
     admission::Found,
@@ -29,6 +29,8 @@ pub struct Roster<'a> {
     pub quorum: bool,
     /// Serial of the next member.
     pub next_serial: i64,
+    /// Nodes that are off, for ever.
+    pub out_of_service: &'a BTreeSet<String>,
     /// The voter that makes room for a new member; the plan fills it in.
     pub outgoing: Option<Outgoing>,
     /// Whether members listen with TLS for each other, or are being made to.
@@ -162,6 +164,7 @@ impl<'a> Roster<'a> {
                 .and_then(|status| status.tls.as_ref())
                 .is_some_and(TlsStatus::secures_peers),
             members,
+            out_of_service: &observed.out_of_service,
             outgoing: None,
         }
     }

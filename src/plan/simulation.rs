@@ -31,6 +31,24 @@ enum Act {
     NodeCut(&'static str),
     /// The EtcdCluster is deleted and made again.
     Recreate,
+    /// An EtcdBackup is made; what is stored goes with it if it says `true`.
+    BackUp(&'static str, bool),
+    /// It is deleted.
+    DeleteBackup(&'static str),
+    /// It is to be verified once more.
+    Verify(&'static str),
+    /// A schedule is made that is due every two minutes and keeps two.
+    Schedule,
+    /// An EtcdRestore of a backup is made.
+    Restore(&'static str, &'static str),
+    /// One of what is left.
+    Survivor(&'static str),
+    /// It is deleted.
+    DeleteRestore(&'static str),
+    /// Whether the operator decides over a lost quorum.
+    Automatic,
+    /// The store does not answer, or does again.
+    StoreUp(bool),
 }
 
 use Act::*;
@@ -152,6 +170,84 @@ const SCRIPTS: &[Script] = &[
         replicas: 3,
         acts: &[(Settled, Recreate)],
     },
+    Script {
+        name: "a backup, verified again, and deleted",
+        replicas: 1,
+        acts: &[
+            (Settled, BackUp("once", true)),
+            (Settled, Verify("once")),
+            (Settled, DeleteBackup("once")),
+        ],
+    },
+    Script {
+        name: "a backup while the store is away",
+        replicas: 1,
+        acts: &[
+            (Settled, StoreUp(false)),
+            (After(0), BackUp("once", false)),
+            (After(12), StoreUp(true)),
+        ],
+    },
+    Script {
+        name: "backups by a schedule",
+        replicas: 1,
+        acts: &[(Settled, Schedule), (After(90), Scale(1))],
+    },
+    Script {
+        name: "restored in place",
+        replicas: 3,
+        acts: &[
+            (Settled, BackUp("once", false)),
+            (Settled, Restore("back", "once")),
+        ],
+    },
+    Script {
+        name: "restored, and again from the same",
+        replicas: 1,
+        acts: &[
+            (Settled, BackUp("once", false)),
+            (Settled, Restore("back", "once")),
+            (Settled, Restore("again", "once")),
+        ],
+    },
+    Script {
+        name: "a restore taken back",
+        replicas: 3,
+        acts: &[
+            (Settled, BackUp("once", false)),
+            (Settled, Restore("back", "once")),
+            (After(12), DeleteRestore("back")),
+        ],
+    },
+    Script {
+        name: "restored while the store is away, and the backup deleted",
+        replicas: 1,
+        acts: &[
+            (Settled, BackUp("once", true)),
+            (Settled, Restore("back", "once")),
+            (After(9), StoreUp(false)),
+            (After(0), DeleteBackup("once")),
+            (After(12), StoreUp(true)),
+        ],
+    },
+    Script {
+        name: "two volumes lost, and a survivor restored",
+        replicas: 3,
+        acts: &[
+            (Settled, EmptyVolume("demo-0")),
+            (After(0), EmptyVolume("demo-1")),
+            (After(8), Survivor("back")),
+        ],
+    },
+    Script {
+        name: "two volumes lost, and the operator decides",
+        replicas: 3,
+        acts: &[
+            (Settled, Automatic),
+            (After(2), EmptyVolume("demo-1")),
+            (After(0), EmptyVolume("demo-2")),
+        ],
+    },
 ];
 
 /// A script being played.
@@ -170,6 +266,10 @@ struct End {
     claims: Vec<(String, bool)>,
     ready: bool,
     phase: String,
+    ancestors: usize,
+    backups: Vec<String>,
+    restores: Vec<String>,
+    stored: usize,
 }
 
 impl Script {
@@ -231,6 +331,10 @@ impl Script {
             members,
             ready: world.is_ready(),
             phase: format!("{:?}", status.phase),
+            ancestors: status.lineage.len(),
+            backups: backups(world),
+            restores: world.restores(),
+            stored: world.artifacts.folders.len(),
         }
     }
 
@@ -283,6 +387,7 @@ impl Script {
                     6 => play.world.power(nth, false),
                     7 => play.world.cable(nth, true),
                     8..13 => play.world.mend_nodes(),
+                    13..16 => play.world.evict_run(nth),
                     _ => {}
                 }
                 play.world.settle();
@@ -294,6 +399,7 @@ impl Script {
         }
         play.world.faults.any = false;
         befall(&mut play.world, NodesUp);
+        befall(&mut play.world, StoreUp(true));
         play.next = self.acts.len();
         play.turns = 0;
         // What can be lost for good is more than a quorum now and then; then it says so.
@@ -310,7 +416,7 @@ impl Script {
             play.world.turn(None);
             play.world.pass(4);
         }
-        panic!("does not end{}", play.world.trace());
+        panic!("does not end{}{}", play.world.trace(), play.world.tales());
     }
 }
 
@@ -339,7 +445,42 @@ fn befall(world: &mut World, act: Act) {
         NodeDown(_) | NodeCut(_) => {}
         NodesUp => world.mend_nodes(),
         Recreate => world.recreate(),
+        BackUp(name, delete) => world.back_up(name, delete),
+        DeleteBackup(name) => world.delete_backup(name),
+        Verify(name) => world.verify(name, "again"),
+        Schedule => world.back_up_by(
+            "often",
+            serde_json::json!({"schedule": "*/2 * * * *", "retention": {"keepLast": 2},
+                "drill": {"schedule": "*/10 * * * *"}}),
+        ),
+        Restore(name, backup) => {
+            // Under faults the story may not have come to it yet.
+            if world.backup(backup).is_none() {
+                world.back_up(backup, false);
+            }
+            world.restore_from(name, Some(backup));
+        }
+        Survivor(name) => world.restore_from(name, None),
+        DeleteRestore(name) => world.delete_restore(name),
+        Automatic => {
+            let loss = &mut world.cluster.spec.recovery.quorum_loss;
+            loss.policy = crate::api::QuorumLossPolicy::Automatic;
+            loss.max_lost_revisions = 1_000_000;
+        }
+        StoreUp(true) => world.artifacts.trouble = None,
+        StoreUp(false) => {
+            world.artifacts.trouble = Some(crate::backup::run::Reason::StoreUnreachable);
+        }
     }
+}
+
+/// What backups are at, but for those whose time depends on when a turn was cut off.
+fn backups(world: &World) -> Vec<String> {
+    let backups = world.backups().into_iter();
+    let named = backups.filter(|(name, _)| !name.starts_with("often"));
+    named
+        .map(|(name, phase)| format!("{name}: {phase:?}"))
+        .collect()
 }
 
 /// One test per story, so that they run beside each other and are named.
@@ -380,6 +521,15 @@ stories! {
     o02_o36_stopped_anywhere_while_a_node_is_cut_off: "a node cut off, and back",
     o02_o12_stopped_anywhere_while_all_pods_return: "all pods at once",
     o02_o41_stopped_anywhere_while_it_is_made_again: "deleted and made again",
+    o02_o24_stopped_anywhere_while_a_backup_comes_and_goes: "a backup, verified again, and deleted",
+    o02_o26_stopped_anywhere_while_the_store_is_away: "a backup while the store is away",
+    o02_o34_stopped_anywhere_in_a_schedule: "backups by a schedule",
+    o02_o21_o22_stopped_anywhere_in_a_restore: "restored in place",
+    o02_o21_stopped_anywhere_in_a_restore_after_another: "restored, and again from the same",
+    o02_o22_stopped_anywhere_in_a_restore_that_is_taken_back: "a restore taken back",
+    o02_o26_stopped_anywhere_in_a_restore_without_a_store: "restored while the store is away, and the backup deleted",
+    o02_o09_stopped_anywhere_while_a_survivor_is_restored: "two volumes lost, and a survivor restored",
+    o02_o09_stopped_anywhere_while_the_operator_decides: "two volumes lost, and the operator decides",
 }
 
 fn script(name: &str) -> &'static Script {

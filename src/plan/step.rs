@@ -4,7 +4,9 @@ use jiff::Timestamp;
 
 use crate::{
     admission::TicketPaper,
-    api::{Bootstrap, Departure, HistoryMark, RetentionPolicy, TlsStatus},
+    api::{
+        Bootstrap, ClusterRestore, Departure, HistoryMark, RestoreStage, RetentionPolicy, TlsStatus,
+    },
     certificates::{Phase, Purpose, Requested},
 };
 
@@ -148,6 +150,63 @@ pub enum Step {
         /// IDs of the members that raised it.
         ids: Vec<u64>,
     },
+    /// Record a restore, before anything is done for it.
+    BeginRestore {
+        /// The record.
+        restore: ClusterRestore,
+    },
+    /// Go on to the next stage of a restore.
+    AdvanceRestore {
+        /// The stage.
+        stage: RestoreStage,
+        /// What came of it so far.
+        message: String,
+    },
+    /// Hold members: their pods tell what lies on their disks, and start nothing.
+    HoldMembers {
+        /// The members.
+        members: Vec<String>,
+    },
+    /// Make the member that founds a cluster out of a backup.
+    CreateFounder {
+        /// The member.
+        member: String,
+        /// Its serial.
+        serial: i64,
+        /// The new cluster's ID.
+        cluster_id: u64,
+    },
+    /// Name the member whose data the new cluster is made of.
+    ChooseSurvivor {
+        /// The member.
+        member: String,
+        /// The new cluster's ID.
+        cluster_id: u64,
+        /// Why it is the one.
+        message: String,
+    },
+    /// Strike a founder that cannot be, or need not be, any more.
+    GiveUpFounder {
+        /// The member.
+        member: String,
+    },
+    /// Latch the ID of a cluster that was made anew, in place of the one before.
+    Succeed {
+        /// Its first member.
+        member: String,
+        /// That member's ID.
+        id: u64,
+        /// The cluster's ID.
+        cluster_id: u64,
+        /// Cluster whose backup it was made of, in hex, if that is known.
+        source: Option<String>,
+        /// Claims of the members before.
+        volumes: Vec<String>,
+        /// Revision it begins with.
+        revision: i64,
+        /// When.
+        at: Timestamp,
+    },
     /// Stop (0) or start (1) the pods of members.
     SetReplicas {
         /// The members.
@@ -244,6 +303,13 @@ impl Step {
             Step::Compact { .. } => "Compact",
             Step::Defragment { .. } => "Defragment",
             Step::DisarmNoSpace { .. } => "DisarmNoSpace",
+            Step::BeginRestore { .. } => "BeginRestore",
+            Step::AdvanceRestore { .. } => "AdvanceRestore",
+            Step::HoldMembers { .. } => "HoldMembers",
+            Step::CreateFounder { .. } => "CreateFounder",
+            Step::ChooseSurvivor { .. } => "ChooseSurvivor",
+            Step::GiveUpFounder { .. } => "GiveUpFounder",
+            Step::Succeed { .. } => "Succeed",
             Step::SetReplicas { .. } => "SetReplicas",
             Step::UpdateMember { .. } => "UpdateMember",
             Step::RestartPod { .. } => "RestartPod",
@@ -273,10 +339,17 @@ impl Step {
             | Step::RotateAuthority { .. }
             | Step::RequestCertificate { .. }
             | Step::CertifyClients { .. }
+            | Step::BeginRestore { .. }
+            | Step::AdvanceRestore { .. }
+            | Step::HoldMembers { .. }
             | Step::SetReplicas { .. } => None,
             Step::MoveLeader { from, .. } => Some(from),
             Step::EnsureMember { member }
             | Step::CreateMember { member, .. }
+            | Step::CreateFounder { member, .. }
+            | Step::ChooseSurvivor { member, .. }
+            | Step::GiveUpFounder { member }
+            | Step::Succeed { member, .. }
             | Step::IssueTicket { member, .. }
             | Step::DiscardCandidate { member }
             | Step::AddMember { member, .. }

@@ -1,3 +1,4 @@
+mod restores;
 mod upkeep;
 
 use proptest::prelude::*;

@@ -1,9 +1,11 @@
 //! Maintenance windows: whether one is open, and when the next one opens.
 
-use croner::parser::{CronParser, Seconds, Year};
-use jiff::{SignedDuration, Timestamp, Zoned, tz::TimeZone};
+use jiff::{SignedDuration, Timestamp};
 
-use crate::api::{MaintenanceSpec, MaintenanceWindow};
+use crate::{
+    api::{MaintenanceSpec, MaintenanceWindow},
+    cron::Cron,
+};
 
 /// The windows of a cluster, as they stand at one time.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,29 +65,11 @@ enum Look {
 }
 
 fn look(window: &MaintenanceWindow, now: Timestamp) -> Result<Look, String> {
-    let zone = match &window.time_zone {
-        None => TimeZone::UTC,
-        Some(name) => {
-            TimeZone::get(name).map_err(|_| format!("{name:?} is no time zone of the IANA list"))?
-        }
-    };
     let length = length(&window.duration)
         .ok_or_else(|| format!("duration {:?} is not like 4h or 1h30m", window.duration))?;
-    let cron = CronParser::builder()
-        .seconds(Seconds::Disallowed)
-        .year(Year::Disallowed)
-        .build()
-        .parse(&window.schedule)
-        .map_err(|error| format!("it is no schedule of five fields: {error}"))?;
-    let after = |time: Timestamp| -> Result<Timestamp, String> {
-        let from: Zoned = time.to_zoned(zone.clone());
-        let found = cron
-            .find_next_occurrence(&from, false)
-            .map_err(|error| format!("it never comes: {error}"))?;
-        Ok(found.timestamp())
-    };
+    let cron = Cron::parse(&window.schedule, window.time_zone.as_deref())?;
     // It is open if it opened within its length before now.
-    let opened = after(now - length)?;
+    let opened = cron.after(now - length)?;
     Ok(if opened <= now {
         Look::Open
     } else {

@@ -5,12 +5,16 @@
 //! at any call, and what must never happen is asserted at every one.
 
 mod api;
+mod artifacts;
+mod asks;
 mod blows;
 mod etcd;
 mod faults;
 mod invariants;
 mod issuers;
+mod keepers;
 mod kubelet;
+mod runs;
 mod secrets;
 mod stores;
 mod view;
@@ -23,6 +27,7 @@ pub(super) use faults::{Faults, Seed, Stop};
 
 use self::{
     api::{ApiServer, Snapshot},
+    artifacts::Artifacts,
     etcd::Etcd,
     kubelet::{Node, Process, Volume},
     stores::Stores,
@@ -50,6 +55,8 @@ pub(super) struct World {
     pub(super) missing: BTreeSet<String>,
     /// Stores, alarms and the class of the volumes.
     pub(super) stores: Stores,
+    /// What is stored of backups, and how the store is.
+    pub(super) artifacts: Artifacts,
     /// Members that the operator, and only it, does not hear.
     pub(super) unheard: BTreeSet<String>,
     /// What goes wrong.
@@ -74,6 +81,12 @@ pub(super) struct World {
     volumes: BTreeMap<String, Volume>,
     etcd: Etcd,
     secrets: secrets::Secrets,
+    /// Nodes that are off for ever.
+    pub(super) out_of_service: BTreeSet<String>,
+    /// Whether the namespace is going away.
+    pub(super) terminating: bool,
+    /// Pods that tickets were made out to, by member ID: one each, ever.
+    tickets: BTreeMap<String, String>,
     /// Members of which status knows nothing any more.
     buried: BTreeSet<String>,
 }
@@ -110,6 +123,7 @@ impl World {
             stuck: BTreeSet::new(),
             missing: BTreeSet::new(),
             stores: Stores::default(),
+            artifacts: Artifacts::default(),
             unheard: BTreeSet::new(),
             faults: Faults::none(),
             steps: Vec::new(),
@@ -126,6 +140,9 @@ impl World {
             volumes: BTreeMap::new(),
             etcd: Etcd::default(),
             secrets: secrets::Secrets::default(),
+            out_of_service: BTreeSet::new(),
+            terminating: false,
+            tickets: BTreeMap::new(),
             buried: BTreeSet::new(),
         }
     }
@@ -155,6 +172,7 @@ impl World {
         self.run_kubelets();
         self.issue();
         self.mount();
+        self.run_jobs();
         self.run_etcd();
         self.remember();
     }
@@ -221,6 +239,7 @@ impl World {
 
     pub(super) fn is_settled(&self) -> bool {
         plan(&self.cluster, &self.observe(), &self.settings, self.now).is_settled()
+            && self.keepers_rest()
     }
 
     /// Names of the steps taken, without the pauses between them.
@@ -268,7 +287,15 @@ impl World {
     }
 
     pub(super) fn forms_one_cluster_of(&self, replicas: usize) {
-        assert_eq!(self.etcd.formed.len(), 1);
+        let status = self.cluster.status.as_ref();
+        let restored = status.is_some_and(|status| status.restore.is_some());
+        assert!(
+            self.etcd.formed.len() == 1 || restored,
+            "one cluster ID, ever"
+        );
+        let latched = status.and_then(|status| status.cluster_id.as_deref());
+        let current = self.etcd.cluster.map(crate::identity::hex);
+        assert_eq!(latched, current.as_deref(), "{}", self.trace());
         assert_eq!(
             (self.voters(), self.serving().len()),
             (replicas, replicas),

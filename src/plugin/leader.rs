@@ -57,6 +57,7 @@ pub(super) struct Turn {
 
 /// What is to be done.
 #[derive(Clone, Debug, PartialEq)]
+#[allow(clippy::large_enum_variant)] // there is one, once
 pub(super) enum Choice {
     Turn(Turn),
     LeadsAlready(String),

@@ -210,8 +210,8 @@ fn span(seconds: i64) -> String {
     match seconds {
         ..120 => format!("{seconds}s"),
         120..600 if seconds % 60 != 0 => format!("{minutes}m{}s", seconds % 60),
-        ..10_800 => format!("{minutes}m"),
-        ..172_800 => format!("{hours}h"),
+        120..10_800 => format!("{minutes}m"),
+        10_800..172_800 => format!("{hours}h"),
         _ => format!("{days}d"),
     }
 }

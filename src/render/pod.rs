@@ -25,17 +25,17 @@ use crate::{
     identity,
 };
 
-use super::{Settings, image, labels, quota, restarted, selector, sidecar, transport};
+use super::{Settings, Start, image, labels, quota, restarted, selector, sidecar, transport};
 
 /// User and group members run as: nobody in particular, and never root.
-const USER: i64 = 65_532;
+pub(super) const USER: i64 = 65_532;
 /// Where the volume is mounted; the data directory is a folder in it, for volumes
 /// that come with a `lost+found`.
-const VOLUME: &str = "/var/lib/etcd";
+pub(super) const VOLUME: &str = "/var/lib/etcd";
 /// etcd's data directory.
-const DATA_DIR: &str = "/var/lib/etcd/data";
+pub(crate) const DATA_DIR: &str = "/var/lib/etcd/data";
 /// Where the operator's image, and by convention etcd's, keeps its programs.
-const OPERATOR: &str = "/usr/local/bin/etcd-operator";
+pub(super) const OPERATOR: &str = "/usr/local/bin/etcd-operator";
 
 /// The pod template of `member`.
 pub(super) fn template(
@@ -43,6 +43,7 @@ pub(super) fn template(
     member: &str,
     settings: &Settings,
     voter: bool,
+    start: &Start,
 ) -> PodTemplateSpec {
     let empty = PodTemplate::default();
     let user = cluster.spec.pod_template.as_ref().unwrap_or(&empty);
@@ -75,11 +76,19 @@ pub(super) fn template(
             member,
             settings,
             &user.spec.clone().unwrap_or_default(),
+            start,
         )),
     }
 }
 
-fn spec(cluster: &EtcdCluster, member: &str, settings: &Settings, user: &api::PodSpec) -> PodSpec {
+fn spec(
+    cluster: &EtcdCluster,
+    member: &str,
+    settings: &Settings,
+    user: &api::PodSpec,
+    start: &Start,
+) -> PodSpec {
+    let (restore, restore_volumes) = start.init(settings, user);
     let image_spec = cluster.spec.image.clone().unwrap_or_default();
     let pull_secrets: Vec<LocalObjectReference> = image_spec
         .pull_secrets
@@ -105,8 +114,16 @@ fn spec(cluster: &EtcdCluster, member: &str, settings: &Settings, user: &api::Po
             }),
             ..PodSecurityContext::default()
         }),
-        init_containers: Some(vec![install(settings, &image_spec)]),
-        containers: [etcd(cluster, member, settings, user)]
+        init_containers: Some(
+            [install(settings, &image_spec)]
+                .into_iter()
+                .chain(restore.map(|restore| Container {
+                    image_pull_policy: Some(image_spec.pull_policy.as_str().to_owned()),
+                    ..restore
+                }))
+                .collect(),
+        ),
+        containers: [etcd(cluster, member, settings, user, start)]
             .into_iter()
             .chain(sidecar::containers(user))
             .collect(),
@@ -114,6 +131,7 @@ fn spec(cluster: &EtcdCluster, member: &str, settings: &Settings, user: &api::Po
             volumes(cluster, member)
                 .into_iter()
                 .chain(sidecar::volumes(user))
+                .chain(restore_volumes)
                 .collect(),
         ),
         service_account_name: user.service_account_name.clone(),
@@ -175,6 +193,7 @@ fn etcd(
     member: &str,
     settings: &Settings,
     user: &api::PodSpec,
+    start: &Start,
 ) -> Container {
     let image_spec = cluster.spec.image.clone().unwrap_or_default();
     let port = |name: &str, port: u16| ContainerPort {
@@ -187,9 +206,9 @@ fn etcd(
         format!("{BIN_DIR}/etcd-operator"),
         "admit".to_owned(),
         format!("--data-dir={DATA_DIR}"),
-        "--".to_owned(),
-        "etcd".to_owned(),
     ];
+    command.extend(start.flags());
+    command.extend(["--".to_owned(), "etcd".to_owned()]);
     command.extend(flags(cluster, member));
     let mut mounts = vec![
         mount("data", VOLUME, false),
@@ -206,14 +225,7 @@ fn etcd(
         command: Some(command),
         // Its last words tell a damaged member from one that keeps restarting.
         termination_message_policy: Some("FallbackToLogsOnError".to_owned()),
-        env: Some(vec![EnvVar {
-            name: admit::POD_UID.to_owned(),
-            value_from: Some(EnvVarSource {
-                field_ref: Some(field("metadata.uid")),
-                ..EnvVarSource::default()
-            }),
-            ..EnvVar::default()
-        }]),
+        env: Some(vec![uid()]),
         ports: Some(vec![
             port("client", identity::CLIENT_PORT),
             port("peer", identity::PEER_PORT),
@@ -368,6 +380,18 @@ fn probe(path: &str, period: i32, timeout: i32, failures: i32) -> Probe {
     }
 }
 
+/// Tells a container which pod it is in.
+pub(super) fn uid() -> EnvVar {
+    EnvVar {
+        name: admit::POD_UID.to_owned(),
+        value_from: Some(EnvVarSource {
+            field_ref: Some(field("metadata.uid")),
+            ..EnvVarSource::default()
+        }),
+        ..EnvVar::default()
+    }
+}
+
 fn field(path: &str) -> ObjectFieldSelector {
     ObjectFieldSelector {
         field_path: path.to_owned(),
@@ -375,7 +399,7 @@ fn field(path: &str) -> ObjectFieldSelector {
     }
 }
 
-fn mount(name: &str, path: &str, read_only: bool) -> VolumeMount {
+pub(super) fn mount(name: &str, path: &str, read_only: bool) -> VolumeMount {
     VolumeMount {
         name: name.to_owned(),
         mount_path: path.to_owned(),

@@ -9,33 +9,47 @@ use k8s_openapi::{
 };
 
 use crate::{
-    api::{ANNOTATION_SPEC, ANNOTATION_TEMPLATE, EtcdCluster, LABEL_MEMBER},
+    api::{ANNOTATION_SPEC, ANNOTATION_START, ANNOTATION_TEMPLATE, EtcdCluster, LABEL_MEMBER},
     identity,
 };
 
-use super::{Settings, digest, image_of_spec, metadata, pod, restarted, selector, transport};
+use super::{
+    Settings, Start, digest, image_of_spec, metadata, pod, restarted, selector, transport,
+};
 
 /// The StatefulSet of `member`. `voter` decides a label that the digest of the
-/// template leaves out, so a promotion restarts nothing.
+/// template leaves out, so a promotion restarts nothing; as does `start`.
 pub fn stateful_set(
     cluster: &EtcdCluster,
     member: &str,
     settings: &Settings,
     replicas: i32,
     voter: bool,
+    start: &Start,
 ) -> StatefulSet {
     let name = cluster.metadata.name.as_deref().unwrap_or_default();
     let template_digest = template_digest(cluster, member, settings);
-    let mut template = pod::template(cluster, member, settings, voter);
+    let mut template = pod::template(cluster, member, settings, voter, start);
     if let Some(metadata) = &mut template.metadata {
         let annotations = metadata.annotations.get_or_insert_default();
         annotations.insert(ANNOTATION_TEMPLATE.to_owned(), template_digest.clone());
+        annotations.extend(
+            start
+                .annotation()
+                .map(|it| (ANNOTATION_START.to_owned(), it)),
+        );
     }
     let mut metadata = metadata(cluster, member.to_owned(), Some(member));
     metadata.annotations = Some(BTreeMap::from([
         (ANNOTATION_TEMPLATE.to_owned(), template_digest),
         (ANNOTATION_SPEC.to_owned(), pod_spec_digest(cluster)),
     ]));
+    let annotations = metadata.annotations.get_or_insert_default();
+    annotations.extend(
+        start
+            .annotation()
+            .map(|it| (ANNOTATION_START.to_owned(), it)),
+    );
     let mut match_labels = selector(cluster);
     match_labels.insert(LABEL_MEMBER.to_owned(), member.to_owned());
     StatefulSet {
@@ -61,7 +75,13 @@ pub fn stateful_set(
 
 /// Digest of the pod template a member has when it is rendered now.
 pub fn template_digest(cluster: &EtcdCluster, member: &str, settings: &Settings) -> String {
-    digest(&pod::template(cluster, member, settings, false))
+    digest(&pod::template(
+        cluster,
+        member,
+        settings,
+        false,
+        &Start::Plain,
+    ))
 }
 
 /// Digest of the fields of the spec that shape the pods. It changes when the user

@@ -26,7 +26,7 @@ fn the_manifests_of_a_plain_cluster() {
     insta::assert_yaml_snapshot!("peer_service", shared.peer_service);
     insta::assert_yaml_snapshot!("client_service", shared.client_service);
     insta::assert_yaml_snapshot!("disruption_budget", shared.disruption_budget);
-    let set = stateful_set(&cluster, "demo-0", &settings(), 1, true);
+    let set = stateful_set(&cluster, "demo-0", &settings(), 1, true, &Start::Plain);
     insta::assert_yaml_snapshot!("stateful_set", set);
     let spec = cluster
         .spec
@@ -74,13 +74,20 @@ fn the_pod_of_a_cluster_with_everything_set() {
             }
         }
     }));
-    let set = stateful_set(&cluster, "demo-7", &settings(), 1, false);
+    let set = stateful_set(&cluster, "demo-7", &settings(), 1, false, &Start::Plain);
     insta::assert_yaml_snapshot!("stateful_set_with_everything", set);
 }
 
 #[test]
 fn x16_the_pod_passes_the_restricted_standard() {
-    let set = stateful_set(&cluster(json!({})), "demo-0", &settings(), 1, true);
+    let set = stateful_set(
+        &cluster(json!({})),
+        "demo-0",
+        &settings(),
+        1,
+        true,
+        &Start::Plain,
+    );
     let pod = set.spec.unwrap().template.spec.unwrap();
     let context = pod.security_context.unwrap();
     assert_eq!(context.run_as_non_root, Some(true));
@@ -116,7 +123,7 @@ fn x16_the_pod_passes_the_restricted_standard() {
 fn a_promotion_changes_no_digest() {
     let cluster = cluster(json!({}));
     let digest = |voter| {
-        let set = stateful_set(&cluster, "demo-0", &settings(), 1, voter);
+        let set = stateful_set(&cluster, "demo-0", &settings(), 1, voter, &Start::Plain);
         set.metadata.annotations.unwrap()[crate::api::ANNOTATION_TEMPLATE].clone()
     };
     assert_eq!(digest(true), digest(false));

@@ -6,7 +6,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use crate::{
     api::{ConditionType, EtcdCluster, Phase},
     plan::{
-        Member, Plan, Roster, StalledReason, Step, Volumes, WindowState, Windows, space, volumes,
+        Member, Plan, Roster, StalledReason, Step, Volumes, WindowState, Windows, restore, space,
+        volumes,
     },
 };
 
@@ -56,6 +57,7 @@ pub(super) struct Facts<'a> {
     pub(super) outcome: &'a Outcome,
     pub(super) windows: Windows,
     pub(super) asleep: bool,
+    pub(super) backed_up: (bool, &'static str, String),
 }
 
 impl Facts<'_> {
@@ -80,6 +82,9 @@ impl Facts<'_> {
     pub(super) fn phase(&self) -> Phase {
         if self.plan.stalled.is_some() {
             return Phase::Stalled;
+        }
+        if restore::under_way(self.cluster).is_some() {
+            return Phase::Restoring;
         }
         if self.asleep {
             return Phase::Asleep;
@@ -145,6 +150,7 @@ impl Facts<'_> {
                 ),
                 _ => no(QuorumLostReason::NotLost.as_str()),
             },
+            ConditionType::BackedUp => self.backed_up.clone(),
             ConditionType::UpdatePending => self.judge_update_pending(),
             ConditionType::SpaceLow => self.judge_space(),
             ConditionType::Resizing => match volumes(self.cluster, self.roster) {

@@ -68,12 +68,19 @@ fn line(around: &Around<'_>, member: &Member<'_>) -> MemberStatus {
         healthy,
         version: seen.map(|seen| seen.version.clone()).or(before.version),
         engine: engine(member, around.image).or(before.engine),
-        raft_term: seen.map(|seen| figure(seen.raft_term)),
-        raft_index: seen.map(|seen| figure(seen.raft_index)),
+        // Kept when it is away: what is lost with it is judged by that.
+        raft_term: seen.map(|seen| figure(seen.raft_term)).or(before.raft_term),
+        raft_index: seen
+            .map(|seen| figure(seen.raft_index))
+            .or(before.raft_index),
         db_size: seen.map(|seen| seen.db_size),
         db_size_in_use: seen.map(|seen| seen.db_size_in_use),
         alarms,
         defragmented_at: before.defragmented_at,
+        node: member
+            .pod()
+            .and_then(|pod| pod.node.clone())
+            .or(before.node),
         ticket: before.ticket,
         message: (!healthy && !member.removed).then(|| member.trouble()),
         unhealthy_since,
@@ -94,7 +101,7 @@ fn engine(member: &Member<'_>, image: Option<&ImageEngine>) -> Option<Engine> {
     match report.found {
         Found::OtherEngine => report.data,
         Found::Empty => report.engine,
-        Found::Spent | Found::Unknown => None,
+        Found::Spent | Found::Unknown | Found::Held => None,
     }
 }
 

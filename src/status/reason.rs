@@ -111,6 +111,20 @@ reasons! {
 }
 
 reasons! {
+    /// Of BackedUp.
+    BackedUpReason {
+        /// The newest proven backup is as recent as the schedules want it.
+        Recent,
+        /// It is older.
+        TooOld,
+        /// There is none of the cluster as it is now.
+        NoBackup,
+        /// No schedule takes any, or all are suspended.
+        NoSchedule,
+    }
+}
+
+reasons! {
     /// Of UpdatePending.
     UpdatePendingReason {
         /// This operator renders pods differently, and no window is set.

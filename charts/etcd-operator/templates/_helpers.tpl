@@ -42,8 +42,20 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | quote }}
 - apiGroups: [etcd-core.io]
   resources: [etcdclusters/status]
   verbs: [patch]
+- apiGroups: [etcd-core.io]
+  resources: [etcdbackups]
+  verbs: [get, list, watch, create, patch, delete]
+- apiGroups: [etcd-core.io]
+  resources: [etcdbackupschedules, etcdrestores]
+  verbs: [get, list, watch]
+- apiGroups: [etcd-core.io]
+  resources: [etcdbackups/status, etcdbackupschedules/status, etcdrestores/status]
+  verbs: [patch]
 - apiGroups: [apps]
-  resources: [statefulsets]
+  resources: [statefulsets, deployments]
+  verbs: [get, list, watch, create, patch, delete]
+- apiGroups: [batch]
+  resources: [jobs]
   verbs: [get, list, watch, create, patch, delete]
 - apiGroups: [""]
   resources: [pods]
@@ -69,6 +81,44 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | quote }}
 - apiGroups: [events.k8s.io]
   resources: [events]
   verbs: [create, patch]
+{{- end -}}
+
+{{/* What runs of backups may use in the namespace is what a pod may use: config/policy/backups.yaml and a test know the same. */}}
+{{- define "etcd-operator.runsPolicy" -}}
+failurePolicy: Fail
+matchConstraints:
+  resourceRules:
+    - apiGroups: [etcd-core.io]
+      apiVersions: ["*"]
+      operations: [CREATE, UPDATE]
+      resources: [etcdbackups, etcdbackupschedules, etcdrestores, etcdclusters]
+matchConditions:
+  # An edit that leaves it alone asks for nothing new.
+  - name: spec-changes
+    expression: request.operation == "CREATE" || oldObject.spec != object.spec
+  # What a schedule makes was allowed when the schedule was.
+  - name: not-the-operator
+    expression: request.userInfo.username != "system:serviceaccount:{{ .Release.Namespace }}:{{ include "etcd-operator.serviceAccount" . }}"
+variables:
+  - name: run
+    expression: 'object.kind == "EtcdBackupSchedule" ? dyn(object.spec.template.spec) : dyn(object.spec)'
+  - name: source
+    expression: >-
+      has(variables.run.source) ? dyn(variables.run.source) :
+      has(variables.run.bootstrap) && has(variables.run.bootstrap.restore) ? dyn(variables.run.bootstrap.restore.from) :
+      has(variables.run.destination) ? dyn(variables.run.destination) : dyn({})
+  - name: powers
+    expression: >-
+      (has(variables.run.job) && has(variables.run.job.serviceAccountName) ? ["job.serviceAccountName"] : []) +
+      (has(variables.source.persistentVolumeClaim) ? ["persistentVolumeClaim"] : [])
+validations:
+  - expression: >-
+      variables.powers.size() == 0 ||
+      authorizer.group("").resource("pods").namespace(request.namespace).check("create").allowed()
+    reason: Forbidden
+    messageExpression: >-
+      variables.powers[0] + " may be set by those who may create pods in the namespace " +
+      request.namespace + "; " + request.userInfo.username + " may not"
 {{- end -}}
 
 {{/* The fields listed are harmless: config/policy/policy.yaml and a test know the same list. Any other, also one that a later version brings, needs the right. */}}

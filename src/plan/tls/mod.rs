@@ -128,6 +128,28 @@ pub(super) fn decide(
     }
 }
 
+/// What TLS asks for while members are stopped and founded: certificates that their pods
+/// wait for, and nothing that changes how members talk.
+pub(super) fn upkeep(
+    cluster: &EtcdCluster,
+    roster: &Roster<'_>,
+    observed: &Observed,
+    now: Timestamp,
+) -> Decision {
+    let mut decision = decide(cluster, roster, observed, now);
+    let around = Around {
+        cluster,
+        roster,
+        observed,
+        now,
+    };
+    decision.step = decision.step.and_then(|_| {
+        let upkeep = around.authority().or_else(|| around.requests());
+        upkeep.or_else(|| around.material())
+    });
+    decision
+}
+
 struct Around<'a> {
     cluster: &'a EtcdCluster,
     roster: &'a Roster<'a>,

@@ -6,7 +6,8 @@ use std::{collections::BTreeMap, sync::Arc};
 use jiff::Timestamp;
 use k8s_openapi::{
     api::{
-        apps::v1::StatefulSet,
+        apps::v1::{Deployment, StatefulSet},
+        batch::v1::Job,
         core::v1::{PersistentVolumeClaim, Pod, Service},
         policy::v1::PodDisruptionBudget,
     },
@@ -17,7 +18,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
 use crate::{
-    api::EtcdCluster,
+    api::{EtcdBackup, EtcdBackupSchedule, EtcdCluster, EtcdRestore},
     plan::{Kind, Manifest},
     turn::Fault,
 };
@@ -43,6 +44,9 @@ pub(in crate::plan) enum Refusal {
     /// No answer came: the call may be done or not.
     #[error("no answer")]
     NoAnswer,
+    /// The namespace is going away.
+    #[error("forbidden: the namespace is being terminated")]
+    Terminating,
     /// The operator is dead.
     #[error("the operator is dead")]
     Dead,
@@ -59,6 +63,10 @@ impl Fault for Refusal {
 
     fn is_transient(&self) -> bool {
         matches!(self, Refusal::Conflict(_) | Refusal::NotYet(_))
+    }
+
+    fn is_terminating(&self) -> bool {
+        *self == Refusal::Terminating
     }
 }
 
@@ -139,6 +147,18 @@ where
         });
     }
 
+    /// Takes away what is being deleted and held by nobody any more.
+    pub(super) fn reap(&mut self, name: &str) {
+        let gone = self.items.get(name).is_some_and(|item| {
+            let meta = item.meta();
+            let held = meta.finalizers.as_ref().is_some_and(|all| !all.is_empty());
+            meta.deletion_timestamp.is_some() && !held
+        });
+        if gone {
+            self.remove(name);
+        }
+    }
+
     pub(super) fn remove(&mut self, name: &str) {
         self.items.remove(name);
         self.applied.remove(name);
@@ -195,7 +215,8 @@ where
     fn patch(&mut self, ids: &mut Ids, name: &str, patch: &Value) -> Result<(), Refusal> {
         let uid = patch["metadata"]["uid"].as_str();
         assert!(uid.is_some(), "a patch without a UID: {patch}");
-        self.check(name, uid, None)?;
+        let version = patch["metadata"]["resourceVersion"].as_str();
+        self.check(name, uid, version)?;
         let mut live = serde_json::to_value(&*self.items[name]).unwrap();
         merge(&mut live, patch);
         let object: K = serde_json::from_value(live).unwrap();
@@ -248,6 +269,13 @@ pub(super) struct ApiServer {
     pub(super) claims: Shelf<PersistentVolumeClaim>,
     pub(super) services: Shelf<Service>,
     pub(super) budgets: Shelf<PodDisruptionBudget>,
+    pub(super) jobs: Shelf<Job>,
+    /// Pods of Jobs, by the Job's name.
+    pub(super) run_pods: Shelf<Pod>,
+    pub(super) deployments: Shelf<Deployment>,
+    pub(super) backups: Shelf<EtcdBackup>,
+    pub(super) schedules: Shelf<EtcdBackupSchedule>,
+    pub(super) restores: Shelf<EtcdRestore>,
 }
 
 /// The same at one time, as a cache or a list shows it.
@@ -259,6 +287,12 @@ pub(super) struct Snapshot {
     pub(super) claims: Items<PersistentVolumeClaim>,
     pub(super) services: Items<Service>,
     pub(super) budgets: Items<PodDisruptionBudget>,
+    pub(super) jobs: Items<Job>,
+    pub(super) run_pods: Items<Pod>,
+    pub(super) deployments: Items<Deployment>,
+    pub(super) backups: Items<EtcdBackup>,
+    pub(super) schedules: Items<EtcdBackupSchedule>,
+    pub(super) restores: Items<EtcdRestore>,
 }
 
 impl ApiServer {
@@ -275,6 +309,12 @@ impl ApiServer {
             claims: Shelf::default(),
             services: Shelf::default(),
             budgets: Shelf::default(),
+            jobs: Shelf::default(),
+            run_pods: Shelf::default(),
+            deployments: Shelf::default(),
+            backups: Shelf::default(),
+            schedules: Shelf::default(),
+            restores: Shelf::default(),
         }
     }
 
@@ -286,6 +326,12 @@ impl ApiServer {
             claims: self.claims.items.clone(),
             services: self.services.items.clone(),
             budgets: self.budgets.items.clone(),
+            jobs: self.jobs.items.clone(),
+            run_pods: self.run_pods.items.clone(),
+            deployments: self.deployments.items.clone(),
+            backups: self.backups.items.clone(),
+            schedules: self.schedules.items.clone(),
+            restores: self.restores.items.clone(),
         }
     }
 
@@ -298,6 +344,9 @@ impl ApiServer {
             Kind::Pod => self.pods.apply(ids, manifest),
             Kind::Claim => self.claims.apply(ids, manifest),
             Kind::Secret | Kind::Certificate => panic!("{} is not on these shelves", manifest.kind),
+            Kind::Job => self.jobs.apply(ids, manifest),
+            Kind::Deployment => self.deployments.apply(ids, manifest),
+            Kind::Backup => self.backups.apply(ids, manifest),
         }
     }
 
@@ -310,6 +359,13 @@ impl ApiServer {
             Kind::Pod => self.pods.patch(ids, name, patch),
             Kind::Claim => self.claims.patch(ids, name, patch),
             Kind::Secret | Kind::Certificate => panic!("the operator never patches a {kind}"),
+            Kind::Job => self.jobs.patch(ids, name, patch),
+            Kind::Deployment => self.deployments.patch(ids, name, patch),
+            Kind::Backup => {
+                self.backups.patch(ids, name, patch)?;
+                self.backups.reap(name);
+                Ok(())
+            }
         }
     }
 
@@ -328,6 +384,9 @@ impl ApiServer {
             Kind::StatefulSet => self.sets.check(name, uid, version),
             Kind::Pod => self.pods.check(name, uid, version),
             Kind::Claim => self.claims.check(name, uid, version),
+            Kind::Job => self.jobs.check(name, uid, version),
+            Kind::Deployment => self.deployments.check(name, uid, version),
+            Kind::Backup => self.backups.check(name, uid, version),
             Kind::Service | Kind::DisruptionBudget | Kind::Secret | Kind::Certificate => {
                 panic!("the operator never deletes a {kind}")
             }
@@ -339,6 +398,15 @@ impl ApiServer {
         match kind {
             Kind::Pod => self.pods.doom(ids, name),
             Kind::Claim => self.claims.doom(ids, name),
+            Kind::Backup => {
+                self.backups.doom(ids, name);
+                self.backups.reap(name);
+            }
+            Kind::Job => {
+                self.jobs.remove(name);
+                self.run_pods.remove(name);
+            }
+            Kind::Deployment => self.deployments.remove(name),
             _ => self.sets.remove(name),
         }
         Ok(())

@@ -23,6 +23,8 @@ pub(super) struct Log {
     pub(super) member: u64,
     /// Last revision in it.
     pub(super) revision: u64,
+    /// Term of its last entry.
+    pub(super) term: u64,
     /// Whose store lies beside it.
     pub(super) engine: Engine,
 }
@@ -33,15 +35,42 @@ pub(super) struct Etcd {
     pub(super) members: BTreeMap<u64, EtcdMember>,
     /// The lists of bootstraps that have not formed (yet), by cluster ID.
     lists: BTreeMap<u64, BTreeMap<u64, EtcdMember>>,
-    /// Cluster IDs that ever held a quorum: there must never be two.
+    /// Cluster IDs that ever held a quorum: another one only by a restore.
     pub(super) formed: BTreeSet<u64>,
+    /// The one whose members these are.
+    pub(super) cluster: Option<u64>,
+    /// Clusters before it. Should their members start again, they are what they were.
+    former: BTreeMap<u64, Former>,
+    /// Cluster IDs of lists that a restore makes.
+    founding: BTreeSet<u64>,
+    /// What acknowledged revisions each restore of a survivor has lost.
+    pub(super) lost: Vec<u64>,
     /// Member IDs that ever started on an empty disk: none may twice.
     started: BTreeSet<u64>,
     pub(super) leader: Option<u64>,
     term: u64,
     /// Last revision a quorum has: what a client was told is safe.
-    committed: u64,
+    pub(super) committed: u64,
     ids: u64,
+}
+
+/// A cluster that was replaced.
+#[derive(Clone)]
+struct Former {
+    members: BTreeMap<u64, EtcdMember>,
+    term: u64,
+    committed: u64,
+}
+
+impl Former {
+    fn has_quorum(&self, running: &[(String, Log)]) -> bool {
+        let voters = self.members.values().filter(|line| !line.learner);
+        let up = |id: u64| running.iter().any(|(_, log)| log.member == id);
+        let (all, up) = voters.fold((0, 0), |(all, count), line| {
+            (all + 1, count + usize::from(up(line.id)))
+        });
+        all > 0 && up >= quorum(all)
+    }
 }
 
 impl Etcd {
@@ -56,7 +85,10 @@ impl Etcd {
     /// Whether a member of this log may run: unknown or not yet formed clusters say
     /// nothing, the cluster that has formed knows whom it removed.
     pub(super) fn allows(&self, log: Log) -> bool {
-        !self.formed.contains(&log.cluster) || self.members.contains_key(&log.member)
+        match self.former.get(&log.cluster) {
+            Some(former) => former.members.contains_key(&log.member),
+            None => self.cluster != Some(log.cluster) || self.members.contains_key(&log.member),
+        }
     }
 
     /// A member starts on an empty disk. `None`: its cluster has removed it.
@@ -72,6 +104,10 @@ impl Etcd {
             // A late one of the list finds the cluster formed; a first one forms it.
             TicketKind::Bootstrap if self.formed.contains(&cluster) => &mut self.members,
             TicketKind::Bootstrap => self.lists.entry(cluster).or_insert_with(|| list_of(paper)),
+            TicketKind::Restore | TicketKind::Revive => {
+                self.founding.insert(cluster);
+                self.lists.entry(cluster).or_insert_with(|| list_of(paper))
+            }
         };
         // One that was removed between ticket and start exits by itself.
         if let Some(line) = list.get_mut(&member) {
@@ -81,6 +117,7 @@ impl Etcd {
             cluster,
             member,
             revision: 0,
+            term: 0,
             engine,
         }
     }
@@ -129,7 +166,10 @@ impl World {
         let leads = |id: u64| voters.iter().any(|(_, log)| log.member == id);
         if !self.etcd.leader.is_some_and(leads) {
             // Of those that are equally far the first.
-            let next = voters.iter().rev().max_by_key(|(_, log)| log.revision);
+            let next = voters
+                .iter()
+                .rev()
+                .max_by_key(|(_, log)| (log.term, log.revision));
             let log = next.map(|(_, log)| *log).unwrap();
             assert!(
                 log.revision >= self.etcd.committed,
@@ -152,7 +192,15 @@ impl World {
                 true => head,
                 false => head.min(log.revision + CATCH_UP),
             };
-            self.set_log(name, Some(Log { revision, ..*log }));
+            let term = self.etcd.term;
+            self.set_log(
+                name,
+                Some(Log {
+                    revision,
+                    term,
+                    ..*log
+                }),
+            );
             if self.etcd.is_voter(log.member) {
                 reached.push(revision);
             }
@@ -162,7 +210,8 @@ impl World {
         self.etcd.committed = self.etcd.committed.max(committed);
     }
 
-    /// A bootstrap forms its cluster when a quorum of its list runs.
+    /// A list forms its cluster when a quorum of it runs; one that was replaced goes on
+    /// when a quorum of it runs again.
     fn form(&mut self) {
         let running = self.running();
         let formed = self.etcd.lists.iter().find(|(cluster, list)| {
@@ -171,17 +220,63 @@ impl World {
                 .filter(|(_, log)| log.cluster == **cluster && list.contains_key(&log.member));
             up.count() >= quorum(list.len())
         });
-        let Some(cluster) = formed.map(|(cluster, _)| *cluster) else {
-            return;
-        };
-        self.etcd.formed.insert(cluster);
-        assert_eq!(
-            self.etcd.formed.len(),
-            1,
-            "one cluster ID, ever: {:x?}",
-            self.etcd.formed
+        if let Some(cluster) = formed.map(|(cluster, _)| *cluster) {
+            self.take_over(cluster, &running);
+        }
+        let former = self.etcd.former.iter();
+        let again = former
+            .filter(|(_, former)| former.has_quorum(&running))
+            .map(|(id, _)| *id)
+            .next();
+        if let Some(cluster) = again {
+            assert!(
+                !self.has_quorum(),
+                "{cluster:x}, which was replaced, serves beside its successor{}",
+                self.trace()
+            );
+            let former = self.etcd.former.remove(&cluster).unwrap();
+            self.replace(cluster, former);
+        }
+    }
+
+    /// A cluster forms for the first time.
+    fn take_over(&mut self, cluster: u64, running: &[(String, Log)]) {
+        let restored = self.etcd.founding.contains(&cluster);
+        assert!(
+            self.etcd.formed.is_empty() || restored,
+            "one cluster ID, ever: {cluster:x} beside {:x?}{}",
+            self.etcd.formed,
+            self.trace()
         );
-        self.etcd.members = self.etcd.lists.remove(&cluster).unwrap();
+        let before = self.etcd.cluster;
+        assert!(
+            !running.iter().any(|(_, log)| Some(log.cluster) == before),
+            "{cluster:x} forms while members of {before:x?} run{}",
+            self.trace()
+        );
+        self.etcd.formed.insert(cluster);
+        let members = self.etcd.lists.remove(&cluster).unwrap();
+        let founders = running.iter().filter(|(_, log)| log.cluster == cluster);
+        let committed = founders.map(|(_, log)| log.revision).max().unwrap_or(0);
+        let new = Former {
+            members,
+            term: self.etcd.term,
+            committed,
+        };
+        self.replace(cluster, new);
+    }
+
+    fn replace(&mut self, cluster: u64, new: Former) {
+        let etcd = &mut self.etcd;
+        let before = Former {
+            members: std::mem::replace(&mut etcd.members, new.members),
+            term: std::mem::replace(&mut etcd.term, new.term),
+            committed: std::mem::replace(&mut etcd.committed, new.committed),
+        };
+        if let Some(id) = etcd.cluster.replace(cluster) {
+            etcd.former.insert(id, before);
+        }
+        etcd.leader = None;
     }
 
     /// What the member of this log says of itself.
@@ -209,7 +304,7 @@ impl World {
     pub(super) fn member_list(&self) -> Option<Membership> {
         self.etcd.leader.filter(|_| self.has_quorum())?;
         Some(Membership {
-            cluster_id: *self.etcd.formed.first()?,
+            cluster_id: self.etcd.cluster?,
             members: self.etcd.members.values().cloned().collect(),
         })
     }

@@ -1,7 +1,7 @@
 //! What must never happen, checked at every call of the operator.
 
 use crate::{
-    api::{EtcdClusterStatus, RetentionPolicy},
+    api::{Departure, EtcdClusterStatus, RestoreStage, RetentionPolicy},
     identity,
     plan::{Call, EtcdCall, Kind, quorum},
 };
@@ -24,8 +24,12 @@ impl World {
                 ..
             } => {
                 let known = self.etcd.members.values().any(|line| line.name == *name);
+                let restored = self.cluster.status.as_ref().is_some_and(|status| {
+                    let line = status.members.iter().find(|line| line.name == *name);
+                    line.is_some_and(|line| line.departure == Some(Departure::Restored))
+                });
                 assert!(
-                    !known,
+                    !known || restored,
                     "{name} goes before it has left etcd{}",
                     self.trace()
                 );
@@ -144,20 +148,24 @@ impl World {
     pub(super) fn guard_status(&mut self, after: &EtcdClusterStatus) {
         let before = self.cluster.status.clone().unwrap_or_default();
         assert!(before.next_serial <= after.next_serial, "serials go back");
-        if let Some(id) = &before.cluster_id {
-            assert_eq!(
-                after.cluster_id.as_ref(),
-                Some(id),
-                "the cluster ID changes"
+        if let Some(id) = &before.cluster_id
+            && after.cluster_id.as_ref() != Some(id)
+        {
+            let restore = after.restore.as_ref().unwrap();
+            let succeeds = restore.replaces.as_ref() == Some(id)
+                && restore.cluster_id == after.cluster_id
+                && after.lineage.last().is_some_and(|a| a.cluster_id == *id);
+            assert!(succeeds, "the cluster ID changes{}", self.trace());
+        }
+        if let (Some(id), Some(current)) = (&after.cluster_id, self.etcd.cluster) {
+            let now = before.cluster_id != after.cluster_id;
+            assert!(
+                !now || *id == identity::hex(current),
+                "the wrong cluster ID is latched{}",
+                self.trace()
             );
         }
-        if let (Some(id), Some(formed)) = (&after.cluster_id, self.etcd.formed.first()) {
-            assert_eq!(
-                *id,
-                identity::hex(*formed),
-                "the wrong cluster ID is latched"
-            );
-        }
+        self.guard_restore(&before, after);
         for line in &before.members {
             let now = after.members.iter().find(|member| member.name == line.name);
             match now {
@@ -168,7 +176,64 @@ impl World {
                     if let (Some(before), Some(now)) = (&line.ticket, &now.ticket) {
                         assert_eq!(before, now, "two tickets for {}", line.name);
                     }
+                    if let Some(now) = &now.ticket
+                        && line.ticket.as_ref() != Some(now)
+                    {
+                        let told = self
+                            .tickets
+                            .insert(now.member_id.clone(), now.pod_uid.clone());
+                        assert!(
+                            told.is_none_or(|uid| uid == now.pod_uid),
+                            "two tickets for the member ID {}{}",
+                            now.member_id,
+                            self.trace()
+                        );
+                    }
                 }
+            }
+        }
+    }
+
+    /// A restore begins only for what was asked, and goes on only when every member that
+    /// it replaces has stopped.
+    fn guard_restore(&self, before: &EtcdClusterStatus, after: &EtcdClusterStatus) {
+        let Some(restore) = after.restore.as_ref() else {
+            assert!(before.restore.is_none(), "a restore is forgotten");
+            return;
+        };
+        if let Some(was) = before.restore.as_ref().filter(|was| was.id != restore.id) {
+            assert!(was.stage.is_over(), "a restore begins within another");
+        }
+        let was = before.restore.as_ref().filter(|was| was.id == restore.id);
+        let stage = was.map(|was| was.stage);
+        let leaves = stage == Some(RestoreStage::Stopping)
+            && matches!(
+                restore.stage,
+                RestoreStage::Founding | RestoreStage::Comparing
+            );
+        if leaves {
+            let pods = &self.api.pods.items;
+            let mut names = restore.members.iter();
+            let still = names.find(|name| pods.contains_key(&identity::pod_name(name)));
+            assert_eq!(
+                still,
+                None,
+                "goes on before all have stopped{}",
+                self.trace()
+            );
+        }
+        if stage.is_none_or(|stage| stage != RestoreStage::Done)
+            && restore.stage == RestoreStage::Done
+        {
+            let kept = |name: &&String| *restore.member.as_ref().unwrap() != **name;
+            for name in restore.members.iter().filter(kept) {
+                let line = after.members.iter().find(|line| line.name == *name);
+                let departure = line.and_then(|line| line.departure);
+                assert_eq!(
+                    departure,
+                    Some(Departure::Restored),
+                    "{name} is not set aside"
+                );
             }
         }
     }

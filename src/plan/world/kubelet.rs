@@ -14,7 +14,8 @@ use k8s_openapi::{
 
 use crate::{
     admission::TicketPaper,
-    api::{ANNOTATION_TICKET, LABEL_MEMBER},
+    api::{ANNOTATION_START, ANNOTATION_TICKET, LABEL_MEMBER, TicketKind},
+    backup::run::{Failure, RUN_VARIABLE, RestoreRun},
     identity,
 };
 
@@ -47,6 +48,8 @@ pub(super) struct Process {
     disk: Option<Log>,
     pub(super) crashes: i32,
     last_words: Option<String>,
+    /// How its restore failed the last time.
+    pub(super) failure: Option<Failure>,
 }
 
 /// What a claim stands for.
@@ -54,12 +57,36 @@ pub(super) struct Process {
 pub(super) struct Volume {
     pub(super) log: Option<Log>,
     pub(super) corrupt: bool,
+    /// Token of the restore that made a new cluster of what was on it.
+    pub(super) revived: Option<String>,
     /// The node it is bound to.
     pub(super) node: Option<usize>,
 }
 
 pub(super) fn member_of(meta: &ObjectMeta) -> String {
     meta.labels.as_ref().unwrap()[LABEL_MEMBER].clone()
+}
+
+/// What a pod is there for in a restore.
+pub(super) enum Start {
+    Held(String),
+    Restored(Box<RestoreRun>),
+}
+
+pub(super) fn start(pod: &Pod) -> Option<Start> {
+    let text = pod.metadata.annotations.as_ref()?.get(ANNOTATION_START)?;
+    if let Some(id) = text.strip_prefix("held:") {
+        return Some(Start::Held(id.to_owned()));
+    }
+    let init = pod.spec.as_ref()?.init_containers.as_ref()?;
+    let restore = init
+        .iter()
+        .find(|container| container.name == "restore")
+        .unwrap();
+    let env = restore.env.as_ref().unwrap();
+    let run = env.iter().find(|env| env.name == RUN_VARIABLE).unwrap();
+    let run = serde_json::from_str(run.value.as_ref().unwrap()).unwrap();
+    Some(Start::Restored(run))
 }
 
 fn is_owned_by(meta: &ObjectMeta, uid: Option<&String>) -> bool {
@@ -172,6 +199,11 @@ impl World {
                 },
                 spec: Some(k8s_openapi::api::core::v1::PodSpec {
                     containers: containers.clone(),
+                    init_containers: spec
+                        .template
+                        .spec
+                        .as_ref()
+                        .and_then(|it| it.init_containers.clone()),
                     ..Default::default()
                 }),
                 status: None,
@@ -338,8 +370,16 @@ impl World {
         let corrupt = self.volume_of(&pod).is_some_and(|volume| volume.corrupt);
         let log = self.log_of(&pod);
         let allowed = log.is_none_or(|log| self.etcd.allows(log));
-        let process = self.processes.entry(uid.clone()).or_default();
         let engine = engine_of(&image(&pod));
+        let start = start(&pod);
+        if let Some(log) = log
+            && let Some(Start::Held(id)) = &start
+            && !self.is_revived(&pod, id)
+        {
+            self.hold(name, log);
+            return;
+        }
+        let process = self.processes.entry(uid.clone()).or_default();
         if let Some(log) = log {
             if !engine.reads(log.engine) {
                 process.up = false; // reported, and not started
@@ -368,11 +408,93 @@ impl World {
         if process.used {
             return;
         }
+        if let Some(Start::Restored(run)) = start {
+            assert_eq!(
+                paper.kind,
+                TicketKind::Restore,
+                "a ticket for something else"
+            );
+            self.restore(name, &run, &paper);
+            return;
+        }
+        if matches!(paper.kind, TicketKind::Restore | TicketKind::Revive) {
+            return; // `admit` refuses it: the pod is not there for that
+        }
         process.used = true;
         process.up = true;
         let member = member_of(&pod.metadata);
         let log = self.etcd.start(&member, &paper, engine);
         self.set_log(name, Some(log));
+    }
+
+    fn is_revived(&self, pod: &Pod, id: &str) -> bool {
+        let volume = self.volume_of(pod);
+        let token = volume.and_then(|volume| volume.revived.as_ref());
+        token.is_some_and(|token| token.starts_with(id))
+    }
+
+    /// A member that is held starts nothing, until it has a ticket to make a new cluster
+    /// of what it has.
+    fn hold(&mut self, name: &str, log: Log) {
+        let pod = self.api.pods.items[name].clone();
+        let uid = pod.metadata.uid.clone().unwrap();
+        let process = self.processes.entry(uid.clone()).or_default();
+        process.up = false;
+        let annotations = pod.metadata.annotations.as_ref();
+        let Some(text) = annotations.and_then(|all| all.get(ANNOTATION_TICKET)) else {
+            return;
+        };
+        let paper: TicketPaper = serde_json::from_str(text).unwrap();
+        assert_eq!(paper.pod_uid, uid, "a ticket is for one pod");
+        if paper.kind != TicketKind::Revive {
+            return;
+        }
+        process.up = true;
+        process.used = true;
+        let member = member_of(&pod.metadata);
+        let new = self.etcd.start(&member, &paper, log.engine);
+        self.etcd
+            .lost
+            .push(self.etcd.committed.saturating_sub(log.revision));
+        self.set_log(
+            name,
+            Some(Log {
+                revision: log.revision,
+                term: log.term,
+                ..new
+            }),
+        );
+        let claim = &self.api.claims.items[&identity::claim_name(&member)];
+        let uid = claim.metadata.uid.clone().unwrap();
+        self.volumes.entry(uid).or_default().revived = Some(paper.token);
+    }
+
+    /// The init container makes the data directory of a backup.
+    fn restore(&mut self, name: &str, run: &RestoreRun, paper: &TicketPaper) {
+        let pod = self.api.pods.items[name].clone();
+        let uid = pod.metadata.uid.clone().unwrap();
+        assert_eq!(run.token, paper.token, "a ticket for another restore");
+        let found = self.source(&run.source);
+        let process = self.processes.entry(uid).or_default();
+        let stored = match found {
+            Err(failure) => {
+                process.failure = Some(failure);
+                return;
+            }
+            Ok((_, stored)) => stored,
+        };
+        process.failure = None;
+        process.used = true;
+        process.up = true;
+        let engine = engine_of(&image(&pod));
+        let log = self.etcd.start(&run.member, paper, engine);
+        self.set_log(
+            name,
+            Some(Log {
+                revision: stored.revision,
+                ..log
+            }),
+        );
     }
 
     /// Writes the pod's status, as the kubelet or the node controller does.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use crate::{
-    admission::{Found, Report},
+    admission::{Found, LogFacts, Report},
     api::{EtcdCluster, EtcdClusterStatus},
     observe::{Observed, Source, assemble},
     plan::{Call, Kind, Plan, Reply, Step},
@@ -18,7 +18,7 @@ use super::{
     api::{Refusal, Snapshot},
     engine_of,
     faults::Fate,
-    kubelet::image,
+    kubelet::{Start, image, start},
 };
 
 /// Snapshots that caches may still show.
@@ -27,7 +27,7 @@ const PAST: usize = 40;
 /// Where each of the caches is: the number of a snapshot.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Caches {
-    at: [usize; 6],
+    at: [usize; 10],
 }
 
 impl World {
@@ -66,15 +66,24 @@ impl World {
         EtcdCluster::clone(&cluster)
     }
 
-    fn cached_snapshot(&mut self) -> Snapshot {
+    pub(super) fn cached_snapshot(&mut self) -> Snapshot {
         let [sets, pods, claims, services, budgets] = [0, 1, 2, 3, 4].map(|k| self.cached(k));
+        let [clusters, jobs, backups, restores, schedules] =
+            [5, 6, 7, 8, 9].map(|k| self.cached(k));
         Snapshot {
-            cluster: None,
+            cluster: self.past[clusters].cluster.clone(),
             sets: self.past[sets].sets.clone(),
             pods: self.past[pods].pods.clone(),
             claims: self.past[claims].claims.clone(),
             services: self.past[services].services.clone(),
             budgets: self.past[budgets].budgets.clone(),
+            jobs: self.past[jobs].jobs.clone(),
+            // A Job's pod is never newer than its Job here, as their watches are two.
+            run_pods: self.past[jobs].run_pods.clone(),
+            deployments: self.past[jobs].deployments.clone(),
+            backups: self.past[backups].backups.clone(),
+            schedules: self.past[schedules].schedules.clone(),
+            restores: self.past[restores].restores.clone(),
         }
     }
 
@@ -102,6 +111,17 @@ impl World {
             &list(seen.services),
             &list(seen.budgets),
         );
+        observed.backups = list(seen.backups.clone());
+        observed.schedules = list(seen.schedules);
+        observed.restores = list(seen.restores);
+        let begins = cluster
+            .spec
+            .bootstrap
+            .as_ref()
+            .and_then(|it| it.restore.as_ref());
+        let named = begins.and_then(|begins| begins.from.backup_ref.as_ref());
+        observed.begins_with = named.and_then(|named| seen.backups.get(&named.name).cloned());
+        observed.out_of_service.clone_from(&self.out_of_service);
         let mut heard = false;
         for (name, objects) in &mut observed.members {
             let Some(pod) = objects.pod.as_mut().filter(|pod| !pod.deleting) else {
@@ -131,14 +151,25 @@ impl World {
                     heard |= self.etcd.is_voter(log.member);
                     pod.etcd = Some(self.etcd_says(log));
                 }
+                Some(log) if matches!(start(live), Some(Start::Held(_))) => {
+                    pod.report = Some(Report {
+                        start: pod.start.clone(),
+                        log: Some(LogFacts {
+                            cluster_id: crate::identity::hex(log.cluster),
+                            member_id: crate::identity::hex(log.member),
+                            term: log.term,
+                            last_term: log.term,
+                            last_index: log.revision,
+                            commit: log.revision,
+                        }),
+                        ..Report::new(uid, Found::Held)
+                    });
+                }
                 Some(log) if !engine_of(&image(live)).reads(log.engine) => {
                     pod.report = Some(Report {
-                        pod_uid: uid,
-                        found: Found::OtherEngine,
-                        version: None,
                         engine: Some(engine_of(&image(live))),
                         data: Some(log.engine),
-                        message: None,
+                        ..Report::new(uid, Found::OtherEngine)
                     });
                 }
                 Some(_) => {} // it crashes
@@ -150,12 +181,11 @@ impl World {
                         Found::Empty
                     };
                     pod.report = Some(Report {
-                        pod_uid: uid,
-                        found,
-                        version,
-                        engine: Some(engine_of(&image(live))),
-                        data: None,
-                        message: None,
+                        version: version.filter(|_| pod.start.is_none()),
+                        engine: Some(engine_of(&image(live))).filter(|_| pod.start.is_none()),
+                        start: pod.start.clone(),
+                        failure: process.failure.clone(),
+                        ..Report::new(uid, found)
                     });
                 }
             }
@@ -170,6 +200,7 @@ impl World {
     fn carry_out(&mut self, cluster: &mut EtcdCluster, call: &Call) -> Result<Reply, Refusal> {
         self.guard(call);
         match call {
+            Call::Apply(_) if self.terminating => return Err(Refusal::Terminating),
             Call::Record(record) => {
                 let mut status = cluster.status.clone().unwrap_or_default();
                 record.write(&mut status);
@@ -222,7 +253,7 @@ impl World {
     }
 
     /// Lets `act` meet its fate.
-    fn attempt<T>(
+    pub(super) fn attempt<T>(
         &mut self,
         act: impl FnOnce(&mut World) -> Result<T, Refusal>,
     ) -> Result<T, Refusal> {
@@ -337,6 +368,7 @@ impl World {
         if let Err(error) = futures::executor::block_on(turn) {
             self.steps.push(format!("  the turn failed: {error}"));
         }
+        self.turn_keepers();
         if cut.is_some() {
             self.faults.stop = None;
         }

@@ -238,9 +238,23 @@ impl SnapshotFile {
     /// # Errors
     /// [`SnapshotFileError::Read`] for a revision in the future or compacted.
     pub fn hash_kv(&self, revision: i64) -> Result<KvHash, SnapshotFileError> {
+        self.hash_kv_compacted(revision, 0)
+    }
+
+    /// As [`SnapshotFile::hash_kv`], as a member computes it that has compacted its
+    /// history to `compact_revision` since the file was taken of it. One that the file
+    /// itself is compacted beyond makes no difference.
+    ///
+    /// # Errors
+    /// As [`SnapshotFile::hash_kv`].
+    pub fn hash_kv_compacted(
+        &self,
+        revision: i64,
+        compact_revision: i64,
+    ) -> Result<KvHash, SnapshotFileError> {
         let summary = self.summary()?;
-        let compacted = match summary.compact_revision {
-            0 => -1,
+        let compacted = match summary.compact_revision.max(compact_revision) {
+            ..=0 => -1,
             compacted => compacted,
         };
         let at = match revision {
