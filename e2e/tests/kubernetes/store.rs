@@ -1,6 +1,6 @@
 //! A store that pods reach by the name the samples have for it, and the kinds that use it.
 
-use etcd_e2e::client::{delete, prefix};
+use etcd_e2e::client::{delete, range};
 use etcd_e2e::minio::{Credentials, Minio};
 use etcd_e2e::{Bucket, Client, eventually};
 use etcd_proto::mvccpb::KeyValue;
@@ -196,7 +196,7 @@ impl World {
     pub(crate) async fn everything(&self, cluster: &str) -> Vec<KeyValue> {
         let answer = eventually(LIMIT, "a read of everything", async || {
             let client = self.member(cluster).await;
-            client.range(prefix("")).await
+            client.range(range([0], [0])).await
         })
         .await;
         answer.kvs
