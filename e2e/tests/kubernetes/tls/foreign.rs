@@ -16,7 +16,7 @@ const MEMBERS: &str = "*.tls-peer.tls.svc";
 
 impl World {
     /// Puts files into a Secret, in place of what is there.
-    async fn fill(&self, secret: &str, pair: &Pair, keys: &[&str], authority: &Authority) {
+    async fn fill_secret(&self, secret: &str, pair: &Pair, keys: &[&str], authority: &Authority) {
         let file = |key: &&str| {
             let path = match *key {
                 "tls.crt" => pair.cert.clone(),
@@ -42,7 +42,7 @@ impl World {
     }
 
     /// Waits until the condition TLSReady says that, and that in words.
-    async fn told(&self, wanted: &str, words: &str) {
+    async fn says_of_tls(&self, wanted: &str, words: &str) {
         self.cluster_when(SHARED, words, |status| {
             condition(status, "TLSReady") == "False"
                 && reason(status) == wanted
@@ -59,7 +59,9 @@ fn secrets_of_a_user_are_named_when_they_are_no_good_and_taken_when_they_are() {
     shared(async |world| {
         let before = world.pods_of(SHARED).await;
         world.apply(&manifest(SHARED, SECRETS, "")).await;
-        world.told("SecretMissing", "there is no Secret mine").await;
+        world
+            .says_of_tls("SecretMissing", "there is no Secret mine")
+            .await;
 
         let mine = Authority::new("mine").unwrap();
         let good = mine.issue(&Leaf::new("good").hosts(&[MEMBERS])).unwrap();
@@ -72,14 +74,16 @@ fn secrets_of_a_user_are_named_when_they_are_no_good_and_taken_when_they_are() {
         };
         // Nothing but that Secret keeps it from going on.
         let own = mine.issue(&Leaf::new("own").client_only()).unwrap();
-        world.fill("operators", &own, &ALL[..2], &mine).await;
+        world.fill_secret("operators", &own, &ALL[..2], &mine).await;
         let peers = Leaf::new("peers").hosts(&[MEMBERS, "tls-peer.tls.svc"]);
         let peers = mine.issue(&peers).unwrap();
-        world.fill("peers", &peers, &ALL, &mine).await;
+        world.fill_secret("peers", &peers, &ALL, &mine).await;
         world
-            .fill("mine", &good, &["tls.crt", "ca.crt"], &mine)
+            .fill_secret("mine", &good, &["tls.crt", "ca.crt"], &mine)
             .await;
-        world.told("KeyMissing", "Secret mine lacks tls.key").await;
+        world
+            .says_of_tls("KeyMissing", "Secret mine lacks tls.key")
+            .await;
         for (pair, reason, words) in [
             (
                 &mixed,
@@ -88,8 +92,8 @@ fn secrets_of_a_user_are_named_when_they_are_no_good_and_taken_when_they_are() {
             ),
             (&expired, "CertificateExpired", "Secret mine: tls.crt"),
         ] {
-            world.fill("mine", pair, &ALL, &mine).await;
-            world.told(reason, words).await;
+            world.fill_secret("mine", pair, &ALL, &mine).await;
+            world.says_of_tls(reason, words).await;
         }
         let after = world.pods_of(SHARED).await;
         assert_eq!(
@@ -99,15 +103,15 @@ fn secrets_of_a_user_are_named_when_they_are_no_good_and_taken_when_they_are() {
         );
 
         // Mended: it goes on at once.
-        world.fill("mine", &good, &ALL, &mine).await;
+        world.fill_secret("mine", &good, &ALL, &mine).await;
         world.taken(&good).await;
         let after = world.pods_of(SHARED).await;
         assert_eq!(lives(&before), lives(&after), "nobody was restarted for it");
         world.serves(&own, &mine).await;
 
         // What is spoilt reaches nobody, also not a member that starts again.
-        world.fill("mine", &mixed, &ALL, &mine).await;
-        world.told("KeyMismatch", "Secret mine").await;
+        world.fill_secret("mine", &mixed, &ALL, &mine).await;
+        world.says_of_tls("KeyMismatch", "Secret mine").await;
         let uid = after[0].uid().unwrap();
         assert_eq!(world.machine.kill_in_pod(&uid, "etcd").unwrap(), 1);
         world.restarted(&after[0]).await;
@@ -120,9 +124,9 @@ fn secrets_of_a_user_are_named_when_they_are_no_good_and_taken_when_they_are() {
         let peers = Leaf::new("peers").hosts(&[MEMBERS, "tls-peer.tls.svc"]);
         let peers = next.issue(&peers).unwrap();
         let lived = lives(&world.pods_of(SHARED).await);
-        world.fill("peers", &peers, &ALL, &next).await;
-        world.fill("operators", &own, &ALL[..2], &next).await;
-        world.fill("mine", &good, &ALL, &next).await;
+        world.fill_secret("peers", &peers, &ALL, &next).await;
+        world.fill_secret("operators", &own, &ALL[..2], &next).await;
+        world.fill_secret("mine", &good, &ALL, &next).await;
         world.taken(&good).await;
         world.serves(&own, &next).await;
         let after = lives(&world.pods_of(SHARED).await);
