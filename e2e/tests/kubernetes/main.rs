@@ -20,6 +20,7 @@ mod nodes;
 mod operator;
 mod plugin;
 mod policy;
+mod quorum;
 mod refused;
 mod scale;
 mod secrets;
