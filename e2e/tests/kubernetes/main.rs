@@ -23,6 +23,7 @@ mod policy;
 mod quorum;
 mod refused;
 mod scale;
+mod schedules;
 mod secrets;
 mod steady;
 mod stock;
