@@ -185,12 +185,13 @@ async fn a_disk_that_is_full_is_told_as_such() {
     let member = etcd(Target::Ours).await;
     noise(&member.client(), 900).await;
     let told = snapshot(&pod, &member, "full").await;
-    let failed = pod.fail("snapshot", &told).await.unwrap();
+    let outcome = pod.run("snapshot", &told).await.unwrap();
+    let failed = outcome.failed().unwrap();
     assert_eq!(
         (failed.reason.as_str(), failed.transient),
         ("StoreFull", true),
         "{}",
-        failed.message
+        outcome.log
     );
 
     let mut pod = Pod::claim().unwrap();

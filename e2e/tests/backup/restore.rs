@@ -5,7 +5,8 @@ use etcd_e2e::{Etcdctl, Pod, Target};
 use serde_json::{Value, json};
 
 use crate::world::{
-    KEYS, etcd, everything, folder, history, noise, prepared, restored, s3, snapshot,
+    KEYS, etcd, everything, folder, history, killed_anywhere, noise, prepared, restored, s3,
+    snapshot,
 };
 
 #[tokio::test]
@@ -212,17 +213,16 @@ async fn a_restore_killed_anywhere_is_done_by_the_next() {
         .unwrap();
     let before = everything(&member.client()).await;
     let (mut copy, told) = prepared(Target::Ours, folder(&pod, "full"), 0);
-    for stage in ["Downloading", "Verifying", "Restoring"] {
-        let mut run = pod.start("restore", &told).unwrap();
-        run.until(stage, |shown| shown["stage"] == stage)
-            .await
-            .unwrap();
-        run.kill();
+    let member_dir = copy.data_dir().join("member");
+    let killed = killed_anywhere(&pod, "restore", &told, || {
+        let whole = ["wal", "snap/db"].map(|name| member_dir.join(name).exists());
         assert!(
-            !copy.data_dir().join("member/wal").exists(),
-            "killed while {stage}, and yet there is a log"
+            !member_dir.exists() || whole == [true; 2],
+            "half a member: {whole:?}"
         );
-    }
+    })
+    .await;
+    assert!(killed >= 3, "only {killed} were killed");
     let first = pod.succeed("restore", &told).await.unwrap();
     // The answer was lost, and the pod starts again, perhaps beside a member that has run since.
     let second = pod.succeed("restore", &told).await.unwrap();

@@ -1,5 +1,7 @@
 //! What the tests have in common: one MinIO, members with a history, and what runs are told.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use etcd_e2e::client::{delete, put, range};
 use etcd_e2e::{Bucket, Client, Minio, Options, Pod, Process, Target};
@@ -143,6 +145,30 @@ pub(crate) fn prepared(target: Target, source: Value, bump: u64) -> (Process, Va
         "bumpRevision": bump,
     });
     (member, told)
+}
+
+/// Starts a run again and again and kills it, each time a little later, until one is done; how many were killed.
+/// `look` is called after each.
+pub(crate) async fn killed_anywhere(
+    pod: &Pod,
+    command: &str,
+    told: &Value,
+    look: impl Fn(),
+) -> usize {
+    let mut after = Duration::from_millis(8);
+    let mut killed = 0;
+    loop {
+        let mut run = pod.start(command, told).unwrap();
+        tokio::time::sleep(after).await;
+        if !run.is_running() {
+            assert_eq!(run.end().await.unwrap().code, Some(0));
+            return killed;
+        }
+        run.kill();
+        look();
+        killed += 1;
+        after = after * 3 / 2;
+    }
 }
 
 /// The one artifact of a folder.

@@ -92,16 +92,15 @@ impl S3Store {
         let mut config = config::Builder::new()
             .behavior_version(BehaviorVersion::v2026_01_12())
             .region(region.clone())
-            .retry_config(
-                RetryConfig::standard()
-                    .with_max_attempts(2)
-                    .with_initial_backoff(Duration::from_millis(200)),
-            )
+            // Patience tries again, and sees each failure.
+            .retry_config(RetryConfig::disabled())
             .timeout_config(
                 TimeoutConfig::builder()
                     .operation_attempt_timeout(attempt)
                     .build(),
             )
+            // What is read is compared with the manifest, whose digests are of the whole.
+            .response_checksum_validation(config::ResponseChecksumValidation::WhenRequired)
             .force_path_style(destination.force_path_style)
             .http_client(connect::client(roots, Some(allowed)));
         config.set_endpoint_url(destination.endpoint.clone());

@@ -18,6 +18,7 @@ use aws_sdk_s3::{
     config::http::HttpResponse,
     error::{ProvideErrorMetadata, SdkError},
 };
+use parking_lot::Mutex;
 use tracing::warn;
 
 use super::{credentials::FileCredentials, fault::fault};
@@ -71,10 +72,10 @@ impl Patience {
         F: Future<Output = Result<T, SdkError<E, HttpResponse>>>,
         E: ProvideErrorMetadata + Error + 'static,
     {
-        self.call_noting(what, request, &mut None).await
+        self.call_noting(what, request, &Mutex::default()).await
     }
 
-    /// As [`Patience::call`]; the last failure that was waited out is noted.
+    /// As [`Patience::call`]; the last failure that is waited out is noted.
     ///
     /// # Errors
     /// The last failure.
@@ -82,7 +83,7 @@ impl Patience {
         &self,
         what: &str,
         request: impl Fn() -> F,
-        waited_out: &mut Option<Failure>,
+        waited_out: &Mutex<Option<Failure>>,
     ) -> Result<T, Failure>
     where
         F: Future<Output = Result<T, SdkError<E, HttpResponse>>>,
@@ -91,6 +92,7 @@ impl Patience {
         let start = Instant::now();
         let mut pause = FIRST_PAUSE;
         let mut waited = false;
+        let mut clock_set = false;
         loop {
             let shown = self.fingerprint();
             let failure = match request().await {
@@ -114,11 +116,17 @@ impl Patience {
                 }
                 continue;
             }
+            // The SDK has read the store's clock off the refusal, and signs by it from now on.
+            if failure.reason == Reason::ClockSkewed && !clock_set {
+                warn!("the clocks of node and store disagree: {failure}");
+                clock_set = true;
+                continue;
+            }
             if !failure.transient {
                 return Err(failure);
             }
             self.tell(&failure, &mut waited);
-            *waited_out = Some(failure);
+            *waited_out.lock() = Some(failure);
             tokio::time::sleep(jittered(pause).min(left)).await;
             pause = (pause * 2).min(LONGEST_PAUSE);
         }

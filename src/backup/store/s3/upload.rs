@@ -1,6 +1,6 @@
 //! An object that is written in parts, each with its checksum, a few in flight.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use aws_config::timeout::TimeoutConfig;
 use aws_sdk_s3::{
@@ -11,6 +11,7 @@ use aws_sdk_s3::{
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use futures::FutureExt as _;
+use parking_lot::Mutex;
 use sha2::{Digest as _, Sha256};
 use tokio::task::JoinSet;
 
@@ -41,6 +42,8 @@ pub(super) struct S3Upload {
     sent: i32,
     digest: Sha256,
     flying: JoinSet<Result<CompletedPart, Failure>>,
+    /// What any part has waited out.
+    trouble: Arc<Mutex<Option<Failure>>>,
     done: Vec<CompletedPart>,
 }
 
@@ -60,6 +63,7 @@ impl S3Upload {
             sent: 0,
             digest: Sha256::new(),
             flying: JoinSet::new(),
+            trouble: Arc::default(),
             done: Vec::new(),
         })
     }
@@ -101,8 +105,9 @@ impl S3Upload {
         self.digest.update(Sha256::digest(&content));
         let id = self.id.clone().unwrap_or_default();
         let (store, key) = (self.store.clone(), self.key.clone());
+        let trouble = self.trouble.clone();
         self.flying
-            .spawn(async move { send_part(&store, &key, &id, number, content).await });
+            .spawn(async move { send_part(&store, &key, &id, number, content, &trouble).await });
         Ok(())
     }
 
@@ -178,6 +183,7 @@ async fn send_part(
     id: &str,
     number: i32,
     content: Bytes,
+    trouble: &Mutex<Option<Failure>>,
 ) -> Result<CompletedPart, Failure> {
     let name = store.key(key)?;
     let checksum = checksum(&content);
@@ -200,13 +206,12 @@ async fn send_part(
             .send()
     };
     let what = format!("writes part {number} of {}", store.uri(key));
-    let mut before = None;
-    let sent = match store.patience.call_noting(&what, send, &mut before).await {
+    let sent = match store.patience.call_noting(&what, send, trouble).await {
         Ok(sent) => sent,
-        // A store whose disk is full may forget the upload over it: the first failure is
-        // the one to tell. If there is none, somebody else has ended the upload.
+        // A store whose disk is full may forget the upload over it: what any part waits
+        // out is then the cause. If nothing is, somebody else has ended the upload.
         Err(failure) if failure.reason == Reason::Conflict => {
-            return Err(before.unwrap_or(failure));
+            return Err(trouble.lock().take().unwrap_or(failure));
         }
         Err(failure) => return Err(failure),
     };
