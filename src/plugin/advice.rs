@@ -1,5 +1,7 @@
 //! What a human should do: pure, from what is shown.
 
+use crate::status::BackedUpReason;
+
 use super::view::View;
 
 /// Sentences, the most urgent first; none if there is nothing to do.
@@ -21,9 +23,9 @@ pub(super) fn advice(view: &View) -> Vec<String> {
     }
     if let Some(stalled) = view.condition("Stalled").filter(|c| c.status == "True") {
         let way = match stalled.reason.as_str() {
-            "QuorumLost" => {
-                "Bring lost nodes or volumes back if that can be; what survives is kept and nothing is deleted meanwhile."
-            }
+            "QuorumLost" => &format!(
+                "Bring lost nodes or volumes back if that can be; what survives is kept and nothing is deleted meanwhile. If it cannot: `kubectl etcd restore {name} --survivor` goes on with what is left, `kubectl etcd restore {name} --from` one of `kubectl etcd backups {name}` goes back to that; both first say what is lost."
+            ),
             "VolumesFound" => {
                 "Retire or delete the claims that do not belong to this cluster, or give the cluster another name."
             }
@@ -73,6 +75,16 @@ pub(super) fn advice(view: &View) -> Vec<String> {
         all.push(format!(
             "The last step failed, and is tried again: {}",
             ended(&failed.message)
+        ));
+    }
+    let backups = view.condition("BackedUp").filter(|condition| {
+        // Without a schedule nobody has asked for backups.
+        condition.status == "False" && condition.reason != BackedUpReason::NoSchedule.as_str()
+    });
+    if let Some(backups) = backups {
+        all.push(format!(
+            "Not backed up as its schedule wants it: {} `kubectl etcd backups {name}` shows why; `kubectl etcd backup {name}` takes one now.",
+            ended(&backups.message)
         ));
     }
     if view.is("UpdatePending") {

@@ -2,10 +2,16 @@
 //! said, and the time.
 
 use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::ResourceExt;
 use serde::Serialize;
 
-use crate::api::{EtcdCluster, MemberRole, MemberStatus, PlanStatus};
+use crate::{
+    api::{
+        ClusterRestore, EtcdCluster, EtcdRestore, MemberRole, MemberStatus, PlanStatus, RestoreKind,
+    },
+    jobs::{restore, source},
+};
 
 use super::{
     advice::advice,
@@ -35,6 +41,9 @@ pub(super) struct View {
     pub(super) observed_generation: i64,
     pub(super) age_seconds: i64,
     pub(super) members: Vec<MemberView>,
+    /// Restores of it that are not over.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) restores: Vec<RestoreView>,
     pub(super) plan: PlanStatus,
     pub(super) conditions: Vec<ConditionView>,
     /// What a human should do; empty if nothing.
@@ -64,6 +73,29 @@ pub(super) struct MemberView {
     pub(super) messages: Vec<String>,
 }
 
+/// A restore of the cluster that is not over.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct RestoreView {
+    /// The EtcdRestore, if it is done for one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) name: Option<String>,
+    /// What is restored, in words.
+    pub(super) source: String,
+    /// How far it is, in one word.
+    pub(super) stage: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) replaces: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) lost_revisions: Option<i64>,
+    /// The first member of the new cluster.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) member: Option<String>,
+    pub(super) since_seconds: i64,
+    /// What it waits for, in words; may be empty.
+    pub(super) message: String,
+}
+
 /// A condition.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -75,6 +107,19 @@ pub(super) struct ConditionView {
     pub(super) message: String,
     /// Seconds since it last turned.
     pub(super) since_seconds: i64,
+}
+
+impl ConditionView {
+    pub(super) fn new(condition: &Condition, now: Timestamp) -> ConditionView {
+        let since = condition.last_transition_time.0;
+        ConditionView {
+            type_: condition.type_.clone(),
+            status: condition.status.clone(),
+            reason: condition.reason.clone(),
+            message: condition.message.clone(),
+            since_seconds: (now.as_second() - since.as_second()).max(0),
+        }
+    }
 }
 
 impl View {
@@ -106,17 +151,17 @@ impl View {
             observed_generation: status.observed_generation,
             age_seconds: created.map_or(0, |created| seconds(created.0)),
             members,
+            restores: status
+                .restore
+                .iter()
+                .filter(|record| !record.stage.is_over())
+                .map(|record| under_way(record, now))
+                .collect(),
             plan: status.plan.unwrap_or_default(),
             conditions: status
                 .conditions
                 .iter()
-                .map(|condition| ConditionView {
-                    type_: condition.type_.clone(),
-                    status: condition.status.clone(),
-                    reason: condition.reason.clone(),
-                    message: condition.message.clone(),
-                    since_seconds: seconds(condition.last_transition_time.0),
-                })
+                .map(|condition| ConditionView::new(condition, now))
                 .collect(),
             advice: Vec::new(),
             note: answers.and_then(|answers| answers.note.clone()),
@@ -135,6 +180,41 @@ impl View {
         view
     }
 
+    /// With what the EtcdRestores of the namespace say of it.
+    pub(super) fn restored_by(mut self, restores: &[EtcdRestore], now: Timestamp) -> View {
+        for object in restores {
+            if object.spec.cluster_ref.name != self.name || restore::is_over(object) {
+                continue;
+            }
+            let name = object.name_any();
+            let status = object.status.clone().unwrap_or_default();
+            let same = |view: &&mut RestoreView| view.name.as_ref() == Some(&name);
+            if let Some(view) = self.restores.iter_mut().find(same) {
+                view.source = source_of(object);
+                view.lost_revisions = status.lost_revisions;
+                continue;
+            }
+            let made = object.metadata.creation_timestamp.as_ref();
+            let says = ["Stalled", "Reconciling"].into_iter().find_map(|type_| {
+                let found = status.conditions.iter().find(|c| c.type_ == type_)?;
+                (found.status == "True").then(|| found.message.clone())
+            });
+            self.restores.push(RestoreView {
+                source: source_of(object),
+                stage: status
+                    .phase
+                    .map_or("Pending".to_owned(), |phase| format!("{phase:?}")),
+                replaces: Some(object.spec.replaces.clone()),
+                lost_revisions: status.lost_revisions,
+                member: None,
+                since_seconds: made.map_or(0, |made| (now.as_second() - made.0.as_second()).max(0)),
+                message: says.unwrap_or_default(),
+                name: Some(name),
+            });
+        }
+        self
+    }
+
     /// The condition of that type.
     pub(super) fn condition(&self, type_: &str) -> Option<&ConditionView> {
         self.conditions
@@ -146,6 +226,31 @@ impl View {
     pub(super) fn is(&self, type_: &str) -> bool {
         self.condition(type_)
             .is_some_and(|condition| condition.status == "True")
+    }
+}
+
+fn source_of(restore: &EtcdRestore) -> String {
+    source::words(&restore.spec.source, restore.spec.target.as_ref())
+}
+
+/// A restore that the cluster's own plan is at.
+fn under_way(record: &ClusterRestore, now: Timestamp) -> RestoreView {
+    RestoreView {
+        name: record.name.clone(),
+        source: match record.kind {
+            RestoreKind::Backup => "a backup",
+            RestoreKind::Survivor => "the most advanced member that is left",
+            RestoreKind::QuorumLoss => {
+                "the most advanced member that is left, as recovery.quorumLoss.policy says"
+            }
+        }
+        .to_owned(),
+        stage: format!("{:?}", record.stage),
+        replaces: record.replaces.clone(),
+        lost_revisions: None,
+        member: record.member.clone(),
+        since_seconds: (now.as_second() - record.started_at.0.as_second()).max(0),
+        message: record.message.clone(),
     }
 }
 
