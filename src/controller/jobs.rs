@@ -116,6 +116,13 @@ impl Kept for EtcdBackup {
         (LABEL_RUN_OF, run_of("backup", &self.name_any()))
     }
 
+    fn measure(&self, observed: &Self::Observed, context: &Context) {
+        // It may outlive its cluster, of which there is nothing to tell then.
+        if observed.cluster.is_some() {
+            context.metrics.backups().seen(self);
+        }
+    }
+
     fn count(&self, after: &Self::Status, context: &Context) {
         context.metrics.backups().told(self, after);
     }

@@ -34,7 +34,7 @@ enum Sound {
 fn sound(type_: ConditionType) -> Sound {
     match type_ {
         ConditionType::Ready => Sound::Good,
-        ConditionType::Available => Sound::Needed,
+        ConditionType::Available | ConditionType::BackedUp => Sound::Needed,
         ConditionType::Stalled
         | ConditionType::QuorumLost
         | ConditionType::Degraded
@@ -129,6 +129,24 @@ mod tests {
                 ("True", "A"),
                 ("False", "B"),
                 Some(("AvailableCleared", true)),
+            ),
+            (
+                "BackedUp",
+                ("False", "NoBackup"),
+                ("True", "Recent"),
+                Some(("BackedUp", false)),
+            ),
+            (
+                "BackedUp",
+                ("True", "Recent"),
+                ("False", "TooOld"),
+                Some(("BackedUpCleared", true)),
+            ),
+            (
+                "BackedUp",
+                ("False", "NoSchedule"),
+                ("False", "NoBackup"),
+                None,
             ),
             (
                 "Degraded",
