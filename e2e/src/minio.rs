@@ -1,4 +1,4 @@
-//! MinIO, an S3 server, as a real process on loopback.
+//! MinIO, an S3 server, as a real process: on loopback, or on an address of a Kubernetes.
 
 use std::path::PathBuf;
 use std::process::{Child, Stdio};
@@ -43,11 +43,32 @@ impl Credentials {
 #[derive(Debug)]
 pub struct Minio {
     scratch: Scratch,
+    place: Place,
     port: Port,
     authority: Option<Authority>,
     credentials: Credentials,
     disk_bytes: Option<u64>,
     child: Option<Child>,
+}
+
+/// Where it listens.
+#[derive(Debug, Clone)]
+struct Place {
+    ip: String,
+    /// The file of a network namespace, if it is not this program's.
+    network: Option<String>,
+    /// What its certificate is for, if it speaks TLS.
+    hosts: Vec<String>,
+}
+
+impl Place {
+    fn loopback() -> Place {
+        Place {
+            ip: "127.0.0.1".to_owned(),
+            network: None,
+            hosts: vec!["127.0.0.1".to_owned(), "localhost".to_owned()],
+        }
+    }
 }
 
 /// Where MinIO is.
@@ -101,9 +122,28 @@ impl Minio {
         Minio::prepare(None, Some(bytes))?.started().await
     }
 
+    /// Starts one that speaks TLS on an address of the network the calling thread has entered. Its
+    /// certificate is for that address and for `hosts`.
+    ///
+    /// # Errors
+    /// As [`Minio::start`].
+    pub async fn start_at(ip: &str, hosts: &[&str]) -> Result<Minio> {
+        let mut minio = Minio::prepare(Some(Authority::new("s3")?), None)?;
+        let thread = rustix::thread::gettid().as_raw_nonzero();
+        let names = hosts.iter().copied().chain([ip]);
+        minio.place = Place {
+            ip: ip.to_owned(),
+            // Programs are started by another thread, which stays in the network it began in.
+            network: Some(format!("/proc/{}/task/{thread}/ns/net", std::process::id())),
+            hosts: names.map(str::to_owned).collect(),
+        };
+        minio.started().await
+    }
+
     fn prepare(authority: Option<Authority>, disk_bytes: Option<u64>) -> Result<Minio> {
         Ok(Minio {
             scratch: Scratch::new()?,
+            place: Place::loopback(),
             port: Port::reserve()?,
             authority,
             credentials: Credentials::new("first"),
@@ -129,7 +169,8 @@ impl Minio {
         std::fs::create_dir_all(folder.join("disk"))?;
         std::fs::create_dir_all(&certs)?;
         if let Some(authority) = &self.authority {
-            let pair = authority.issue(&Leaf::new("minio").server_only())?;
+            let hosts: Vec<&str> = self.place.hosts.iter().map(String::as_str).collect();
+            let pair = authority.issue(&Leaf::new("minio").server_only().hosts(&hosts))?;
             std::fs::copy(&pair.cert, certs.join("public.crt")).context("copying a certificate")?;
             std::fs::copy(&pair.key, certs.join("private.key")).context("copying a key")?;
         }
@@ -141,9 +182,11 @@ impl Minio {
         let err = log.try_clone().context("sharing the log")?;
         let (address, credentials) = (self.address(), self.credentials.clone());
         let small = self.disk_bytes;
-        let program = match small {
-            None => minio.clone(),
-            Some(_) => "unshare".into(),
+        let network = self.place.network.clone();
+        let program = match (small, &network) {
+            (None, None) => minio.clone(),
+            (None, Some(_)) => "nsenter".into(),
+            (Some(_), _) => "unshare".into(),
         };
         self.child = Some(spawner::spawn(&program, move |command| {
             let serve = [
@@ -164,6 +207,8 @@ impl Minio {
                 command
                     .args(["--mount", "sh", "-c", &mount, "sh"])
                     .arg(minio);
+            } else if let Some(network) = network {
+                command.arg(format!("--net={network}")).arg("--").arg(minio);
             }
             command
                 .args(serve)
@@ -228,7 +273,7 @@ impl Minio {
         Bucket::new(&self.endpoint(), ca, &self.credentials)
     }
 
-    /// `http://127.0.0.1:<port>`, or with https.
+    /// `http://<ip>:<port>`, or with https.
     pub fn endpoint(&self) -> String {
         let scheme = match self.authority {
             Some(_) => "https",
@@ -237,9 +282,14 @@ impl Minio {
         format!("{scheme}://{}", self.address())
     }
 
-    /// `127.0.0.1:<port>`.
+    /// `<ip>:<port>`.
     pub fn address(&self) -> String {
-        format!("127.0.0.1:{}", self.port.number())
+        format!("{}:{}", self.place.ip, self.port.number())
+    }
+
+    /// Its port.
+    pub fn port(&self) -> u16 {
+        self.port.number()
     }
 
     /// The authority of its certificate, if it speaks TLS.

@@ -7,6 +7,7 @@
 
 #![allow(clippy::unwrap_used)] // a test ends where something fails
 
+mod backups;
 mod change;
 mod chart;
 mod client;
@@ -24,6 +25,7 @@ mod scale;
 mod secrets;
 mod steady;
 mod stock;
+mod store;
 mod traffic;
 mod upgrade;
 mod world;

@@ -284,7 +284,7 @@ impl World {
     }
 
     /// What a person would look at when something does not come.
-    async fn tell(&self, cluster: &str) -> String {
+    pub(crate) async fn tell(&self, cluster: &str) -> String {
         let mut text = String::new();
         let looks: [&[&str]; 4] = [
             &["get", "etcdcluster", cluster, "-o", "yaml"],
