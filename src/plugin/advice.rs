@@ -1,7 +1,5 @@
 //! What a human should do: pure, from what is shown.
 
-use crate::status::BackedUpReason;
-
 use super::view::View;
 
 /// Sentences, the most urgent first; none if there is nothing to do.
@@ -77,19 +75,20 @@ pub(super) fn advice(view: &View) -> Vec<String> {
             ended(&failed.message)
         ));
     }
-    let backups = view.condition("BackedUp").filter(|condition| {
-        // Without a schedule nobody has asked for backups.
-        condition.status == "False" && condition.reason != BackedUpReason::NoSchedule.as_str()
-    });
+    if view.is("UpdatePending") {
+        all.push(format!(
+            "Members still run as an older operator made them. The next restart takes the change along; `kubectl etcd restart {name}` takes it now."
+        ));
+    }
+    // Without a schedule nobody has asked for backups.
+    let no_schedule = crate::status::BackedUpReason::NoSchedule.as_str();
+    let backups = view
+        .condition("BackedUp")
+        .filter(|condition| condition.status == "False" && condition.reason != no_schedule);
     if let Some(backups) = backups {
         all.push(format!(
             "Not backed up as its schedule wants it: {} `kubectl etcd backups {name}` shows why; `kubectl etcd backup {name}` takes one now.",
             ended(&backups.message)
-        ));
-    }
-    if view.is("UpdatePending") {
-        all.push(format!(
-            "Members still run as an older operator made them. The next restart takes the change along; `kubectl etcd restart {name}` takes it now."
         ));
     }
     all.dedup();

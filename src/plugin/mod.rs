@@ -34,6 +34,7 @@ mod forward;
 mod leader;
 mod members;
 mod restore;
+mod restores;
 mod target;
 mod text;
 mod view;

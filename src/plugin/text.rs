@@ -2,7 +2,10 @@
 
 use crate::api::MemberRole;
 
-use super::view::{MemberView, RestoreView, View};
+use super::{
+    restores::RestoreView,
+    view::{MemberView, View},
+};
 
 /// One line for every cluster.
 pub(super) fn list(views: &[View], namespaces: bool, wide: bool) -> String {

@@ -6,16 +6,12 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::ResourceExt;
 use serde::Serialize;
 
-use crate::{
-    api::{
-        ClusterRestore, EtcdCluster, EtcdRestore, MemberRole, MemberStatus, PlanStatus, RestoreKind,
-    },
-    jobs::{restore, source},
-};
+use crate::api::{EtcdCluster, MemberRole, MemberStatus, PlanStatus};
 
 use super::{
     advice::advice,
     members::{Answers, Figures},
+    restores::{RestoreView, under_way},
 };
 
 /// A cluster. What `-o json` and `-o yaml` print; all of it is from the EtcdCluster,
@@ -73,29 +69,6 @@ pub(super) struct MemberView {
     pub(super) messages: Vec<String>,
 }
 
-/// A restore of the cluster that is not over.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct RestoreView {
-    /// The EtcdRestore, if it is done for one.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) name: Option<String>,
-    /// What is restored, in words.
-    pub(super) source: String,
-    /// How far it is, in one word.
-    pub(super) stage: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) replaces: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) lost_revisions: Option<i64>,
-    /// The first member of the new cluster.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) member: Option<String>,
-    pub(super) since_seconds: i64,
-    /// What it waits for, in words; may be empty.
-    pub(super) message: String,
-}
-
 /// A condition.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -151,12 +124,7 @@ impl View {
             observed_generation: status.observed_generation,
             age_seconds: created.map_or(0, |created| seconds(created.0)),
             members,
-            restores: status
-                .restore
-                .iter()
-                .filter(|record| !record.stage.is_over())
-                .map(|record| under_way(record, now))
-                .collect(),
+            restores: under_way(status.restore.as_ref(), now),
             plan: status.plan.unwrap_or_default(),
             conditions: status
                 .conditions
@@ -180,41 +148,6 @@ impl View {
         view
     }
 
-    /// With what the EtcdRestores of the namespace say of it.
-    pub(super) fn restored_by(mut self, restores: &[EtcdRestore], now: Timestamp) -> View {
-        for object in restores {
-            if object.spec.cluster_ref.name != self.name || restore::is_over(object) {
-                continue;
-            }
-            let name = object.name_any();
-            let status = object.status.clone().unwrap_or_default();
-            let same = |view: &&mut RestoreView| view.name.as_ref() == Some(&name);
-            if let Some(view) = self.restores.iter_mut().find(same) {
-                view.source = source_of(object);
-                view.lost_revisions = status.lost_revisions;
-                continue;
-            }
-            let made = object.metadata.creation_timestamp.as_ref();
-            let says = ["Stalled", "Reconciling"].into_iter().find_map(|type_| {
-                let found = status.conditions.iter().find(|c| c.type_ == type_)?;
-                (found.status == "True").then(|| found.message.clone())
-            });
-            self.restores.push(RestoreView {
-                source: source_of(object),
-                stage: status
-                    .phase
-                    .map_or("Pending".to_owned(), |phase| format!("{phase:?}")),
-                replaces: Some(object.spec.replaces.clone()),
-                lost_revisions: status.lost_revisions,
-                member: None,
-                since_seconds: made.map_or(0, |made| (now.as_second() - made.0.as_second()).max(0)),
-                message: says.unwrap_or_default(),
-                name: Some(name),
-            });
-        }
-        self
-    }
-
     /// The condition of that type.
     pub(super) fn condition(&self, type_: &str) -> Option<&ConditionView> {
         self.conditions
@@ -226,31 +159,6 @@ impl View {
     pub(super) fn is(&self, type_: &str) -> bool {
         self.condition(type_)
             .is_some_and(|condition| condition.status == "True")
-    }
-}
-
-fn source_of(restore: &EtcdRestore) -> String {
-    source::words(&restore.spec.source, restore.spec.target.as_ref())
-}
-
-/// A restore that the cluster's own plan is at.
-fn under_way(record: &ClusterRestore, now: Timestamp) -> RestoreView {
-    RestoreView {
-        name: record.name.clone(),
-        source: match record.kind {
-            RestoreKind::Backup => "a backup",
-            RestoreKind::Survivor => "the most advanced member that is left",
-            RestoreKind::QuorumLoss => {
-                "the most advanced member that is left, as recovery.quorumLoss.policy says"
-            }
-        }
-        .to_owned(),
-        stage: format!("{:?}", record.stage),
-        replaces: record.replaces.clone(),
-        lost_revisions: None,
-        member: record.member.clone(),
-        since_seconds: (now.as_second() - record.started_at.0.as_second()).max(0),
-        message: record.message.clone(),
     }
 }
 

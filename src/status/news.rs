@@ -34,7 +34,7 @@ enum Sound {
 fn sound(type_: ConditionType) -> Sound {
     match type_ {
         ConditionType::Ready => Sound::Good,
-        ConditionType::Available | ConditionType::BackedUp => Sound::Needed,
+        ConditionType::Available => Sound::Needed,
         ConditionType::Stalled
         | ConditionType::QuorumLost
         | ConditionType::Degraded
@@ -42,6 +42,7 @@ fn sound(type_: ConditionType) -> Sound {
         ConditionType::Resizing | ConditionType::UpdatePending | ConditionType::Paused => {
             Sound::Neutral
         }
+        ConditionType::BackedUp => Sound::Needed,
         // Steps have events of their own, and windows come and go.
         _ => Sound::Silent,
     }

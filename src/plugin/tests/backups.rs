@@ -354,7 +354,16 @@ fn a_restore_under_way_is_in_status() {
     let mut over = restored("--from nightly-0 --yes", false, json!({"phase": "Failed"}));
     over.metadata.name = Some("over".to_owned());
     let view = View::new(&busy, Some(&answers()), now()).restored_by(&[same, waits, over], now());
-    insta::assert_snapshot!(text::status(&view, false));
+    let text = text::status(&view, false);
+    let parts: Vec<&str> = text
+        .split("\n\n")
+        .filter(|part| {
+            ["Restores", "Conditions", "What"]
+                .iter()
+                .any(|name| part.starts_with(name))
+        })
+        .collect();
+    insta::assert_snapshot!(parts.join("\n\n"));
 }
 
 #[test]
