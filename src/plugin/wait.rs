@@ -112,12 +112,14 @@ pub(super) fn words(
         if let Some(percent) = progress.percent {
             text.push_str(&format!(" {percent} %"));
         }
-        return text;
     }
     let says = ["Stalled", "Reconciling"].into_iter().find_map(|type_| {
         let found = conditions.iter().find(|c| c.type_ == type_)?;
         (found.status == "True" && !found.message.is_empty()).then_some(&found.message)
     });
+    // That it is at that stage was just said; what it waits out was not.
+    let stage = progress.map(|progress| progress.stage.as_str());
+    let says = says.filter(|says| !stage.is_some_and(|stage| says.ends_with(stage)));
     if let Some(message) = says {
         text.push_str(&format!(": {message}"));
     }

@@ -182,9 +182,20 @@ fn how_far_a_backup_is_is_told() {
     let running = json!({"phase": "Running", "run": {"kind": "Snapshot", "attempt": 1, "serial": 1,
         "job": "j", "startedAt": at, "progress": {"stage": "Uploading", "bytes": 5, "totalBytes": 10, "percent": 50}}});
     assert_eq!(
-        backup::told(&backup("x", at, running)),
+        backup::told(&backup("x", at, running.clone())),
         "Running, Uploading 50 %"
     );
+    let mut running = running;
+    for (says, wanted) in [
+        ("j: Uploading", "Running, Uploading 50 %"),
+        (
+            "j waits: slow down",
+            "Running, Uploading 50 %: j waits: slow down",
+        ),
+    ] {
+        running["conditions"] = json!([condition("Reconciling", "True", "Running", says)]);
+        assert_eq!(backup::told(&backup("x", at, running.clone())), wanted);
+    }
     let waits = json!({"phase": "Pending",
         "conditions": [condition("Reconciling", "True", "ClusterNotFormed", "demo has not formed yet")]});
     assert_eq!(
