@@ -15,7 +15,7 @@ use prometheus_client::{
     metrics::MetricType,
 };
 
-use crate::api::{EtcdCluster, EtcdClusterStatus};
+use crate::api::{ConditionType, EtcdCluster, EtcdClusterStatus};
 
 /// Namespace and name.
 type Key = (String, String);
@@ -31,6 +31,8 @@ struct Figures {
     conditions: Vec<String>,
     /// The plan's step, if there is one.
     step: Option<String>,
+    /// Why it is not backed up, if it is not.
+    not_backed_up: Option<String>,
     /// Guards that hold something back.
     guards: Vec<String>,
     leader: Option<String>,
@@ -63,6 +65,11 @@ impl Clusters {
             .map_or_else(String::new, |phase| format!("{phase:?}"));
         let conditions = status.conditions.iter().filter(|c| c.status == "True");
         figures.conditions = conditions.map(|c| c.type_.clone()).collect();
+        figures.not_backed_up = status
+            .conditions
+            .iter()
+            .find(|c| c.type_ == ConditionType::BackedUp.as_str() && c.status == "False")
+            .map(|c| c.reason.clone());
         let plan = status.plan.as_ref();
         figures.step = plan
             .map(|plan| plan.step.clone())
@@ -125,7 +132,7 @@ impl Collector for Clusters {
                     .encode_gauge(&value(figures))?;
             }
         }
-        let lists: [List; 4] = [
+        let lists: [List; 5] = [
             (
                 "cluster_phase",
                 "1 for the phase the cluster is in",
@@ -148,6 +155,12 @@ impl Collector for Clusters {
                 "1 for the step that is taken; no line if there is none",
                 "step",
                 |f| f.step.as_deref().into_iter().collect(),
+            ),
+            (
+                "cluster_not_backed_up",
+                "1 for the reason why the cluster is not backed up; no line if it is",
+                "reason",
+                |f| f.not_backed_up.as_deref().into_iter().collect(),
             ),
             (
                 "cluster_held_back",

@@ -116,6 +116,13 @@ impl Kept for EtcdBackup {
         (LABEL_RUN_OF, run_of("backup", &self.name_any()))
     }
 
+    fn measure(&self, observed: &Self::Observed, context: &Context) {
+        // It may outlive its cluster, of which there is nothing to tell then.
+        if observed.cluster.is_some() {
+            context.metrics.backups().seen(self);
+        }
+    }
+
     fn count(&self, after: &Self::Status, context: &Context) {
         context.metrics.backups().told(self, after);
     }
@@ -352,4 +359,72 @@ fn news<'a>(before: Option<&[Condition]>, after: &'a [Condition]) -> Vec<(bool, 
     let told = after.iter().filter(told);
     told.map(|condition| (warns(condition), condition))
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+    use super::*;
+
+    fn condition((type_, status, reason): (&str, &str, &str)) -> Condition {
+        Condition {
+            type_: type_.to_owned(),
+            status: status.to_owned(),
+            reason: reason.to_owned(),
+            message: String::new(),
+            last_transition_time: Time(Timestamp::UNIX_EPOCH),
+            observed_generation: None,
+        }
+    }
+
+    #[test]
+    fn what_became_of_a_backup_is_an_event_once() {
+        // Before, after; whether it is told, and whether as a warning.
+        let ready = |status, reason| ("Ready", status, reason);
+        let verified = |status| ("Verified", status, "Restore");
+        for (before, after, told) in [
+            (None, ready("True", "Stored"), Some(false)),
+            (
+                Some(ready("False", "Reconciling")),
+                ready("True", "Stored"),
+                Some(false),
+            ),
+            (Some(ready("True", "Stored")), ready("True", "Stored"), None),
+            (
+                Some(ready("True", "Stored")),
+                ready("False", "Reconciling"),
+                None,
+            ),
+            (None, ("Stalled", "True", "NoSuchBucket"), Some(true)),
+            (
+                Some(("Stalled", "True", "NoSuchBucket")),
+                ("Stalled", "True", "AccessDenied"),
+                Some(true),
+            ),
+            (
+                Some(("Stalled", "True", "X")),
+                ("Stalled", "False", "NotStalled"),
+                None,
+            ),
+            // A proof that is lost is a warning, one that was never there is no news.
+            (Some(verified("Unknown")), verified("True"), Some(false)),
+            (Some(verified("True")), verified("False"), Some(true)),
+            (Some(verified("Unknown")), verified("False"), None),
+            (
+                Some(("Continuous", "True", "Following")),
+                ("Continuous", "False", "Behind"),
+                Some(true),
+            ),
+            (None, ("Continuous", "False", "Starting"), None),
+            (None, ("Reconciling", "True", "Running"), None),
+        ] {
+            let previous = before.map(|it| vec![condition(it)]);
+            let now = [condition(after)];
+            let found = news(previous.as_deref(), &now);
+            let found = found.first().map(|(warning, _)| *warning);
+            assert_eq!(found, told, "{before:?} -> {after:?}");
+        }
+    }
 }

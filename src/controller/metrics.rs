@@ -213,6 +213,8 @@ mod tests {
                 "conditions": [
                     {"type": "Available", "status": "True", "reason": "Quorum", "message": "",
                      "lastTransitionTime": "2026-01-01T00:00:00Z"},
+                    {"type": "BackedUp", "status": "False", "reason": "TooOld", "message": "",
+                     "lastTransitionTime": "2026-01-01T00:00:00Z"},
                     {"type": "Ready", "status": "False", "reason": "Reconciling", "message": "",
                      "lastTransitionTime": "2026-01-01T00:00:00Z"}
                 ]
@@ -237,6 +239,7 @@ mod tests {
             r#"etcd_operator_cluster_members_ready{namespace="n",name="demo"} 2"#,
             r#"etcd_operator_cluster_phase{namespace="n",name="demo",phase="Updating"} 1"#,
             r#"etcd_operator_cluster_condition{namespace="n",name="demo",type="Available"} 1"#,
+            r#"etcd_operator_cluster_not_backed_up{namespace="n",name="demo",reason="TooOld"} 1"#,
             r#"etcd_operator_cluster_step{namespace="n",name="demo",step="RestartPod"} 1"#,
             r#"etcd_operator_cluster_held_back{namespace="n",name="demo",guard="Unhealthy"} 1"#,
             r#"etcd_operator_cluster_leader_changes_total{namespace="n",name="demo"} 1"#,

@@ -111,20 +111,24 @@ struct Made<'a> {
     backup: &'a EtcdBackup,
     /// The time it was made for.
     at: Timestamp,
+    /// Whether that is a time of the schedule's, and not just when a person had it made.
+    scheduled: bool,
     worth: Worth,
 }
 
 impl<'a> Made<'a> {
     fn of(backup: &'a EtcdBackup) -> Made<'a> {
-        let written = backup.annotations().get(ANNOTATION_SCHEDULED_AT);
+        let written = backup
+            .annotations()
+            .get(ANNOTATION_SCHEDULED_AT)
+            .and_then(|text| text.parse().ok());
         let created = backup
             .creation_timestamp()
             .map_or(Timestamp::UNIX_EPOCH, |time| time.0);
         Made {
             backup,
-            at: written
-                .and_then(|text| text.parse().ok())
-                .unwrap_or(created),
+            at: written.unwrap_or(created),
+            scheduled: written.is_some(),
             worth: worth(backup),
         }
     }
@@ -156,6 +160,27 @@ pub(crate) fn worth(backup: &EtcdBackup) -> Worth {
 /// Name of the backup a schedule makes for a time.
 pub(crate) fn backup_name(schedule: &str, at: Timestamp) -> String {
     format!("{schedule}-{}", at.as_second().div_euclid(60))
+}
+
+/// A backup as the schedule makes them, without a name and a time. Unless it is
+/// `counted` among the schedule's, its retention does not touch it.
+pub(crate) fn by_hand(schedule: &EtcdBackupSchedule, counted: bool) -> EtcdBackup {
+    let template = &schedule.spec.template;
+    let mut backup = EtcdBackup::new("", template.spec.of(&schedule.spec.cluster_ref));
+    let given = template.metadata.clone().unwrap_or_default();
+    let meta = backup.meta_mut();
+    meta.name = None;
+    meta.namespace.clone_from(&schedule.meta().namespace);
+    // Not owned: what was stored outlives the schedule, and its object with it.
+    let mut labels = given.labels;
+    if counted {
+        labels.insert(LABEL_SCHEDULE.to_owned(), schedule.name_any());
+    } else {
+        labels.remove(LABEL_SCHEDULE);
+    }
+    meta.labels = Some(labels);
+    meta.annotations = Some(given.annotations);
+    backup
 }
 
 struct Around<'a> {
@@ -274,7 +299,12 @@ impl Around<'_> {
             .iter()
             .filter(|made| made.is_active())
             .collect();
-        if let Some(first) = active.first() {
+        let first = match spec.concurrency_policy {
+            // What a person had made is nobody else's to give up.
+            ConcurrencyPolicy::Replace => active.into_iter().find(|made| made.scheduled),
+            _ => active.into_iter().next(),
+        };
+        if let Some(first) = first {
             match spec.concurrency_policy {
                 ConcurrencyPolicy::Allow => {}
                 ConcurrencyPolicy::Forbid => {
@@ -329,26 +359,20 @@ impl Around<'_> {
         let created = self.schedule.creation_timestamp();
         let created = created.map_or(Timestamp::UNIX_EPOCH, |time| time.0);
         let told = self.before.last_schedule_time.as_ref().map(|time| time.0);
-        let made = self.backups.iter().map(|made| made.at);
+        // One made by hand takes no scheduled one's place.
+        let made = self.backups.iter().filter(|made| made.scheduled);
+        let made = made.map(|made| made.at);
         let seen = made.chain(told).filter(|at| *at <= self.now + SKEW);
         seen.max().map_or(created, |seen| seen.max(created))
     }
 
     fn backup(&self, name: &str, at: Timestamp) -> EtcdBackup {
-        let schedule = self.schedule;
-        let template = &schedule.spec.template;
-        let mut backup = EtcdBackup::new(name, template.spec.of(&schedule.spec.cluster_ref));
-        let given = template.metadata.clone().unwrap_or_default();
-        let meta = backup.meta_mut();
-        meta.namespace.clone_from(&schedule.meta().namespace);
-        // Not owned: what was stored outlives the schedule, and its object with it.
-        let mut labels = given.labels;
+        let mut backup = by_hand(self.schedule, true);
+        let labels = backup.labels_mut();
         labels.insert(LABEL_MANAGED_BY.to_owned(), MANAGED_BY.to_owned());
-        labels.insert(LABEL_SCHEDULE.to_owned(), schedule.name_any());
-        meta.labels = Some(labels);
-        let mut annotations = given.annotations;
+        let annotations = backup.annotations_mut();
         annotations.insert(ANNOTATION_SCHEDULED_AT.to_owned(), at.to_string());
-        meta.annotations = Some(annotations);
+        backup.meta_mut().name = Some(name.to_owned());
         backup
     }
 
@@ -437,6 +461,7 @@ impl Around<'_> {
         let last = self
             .backups
             .iter()
+            .filter(|made| made.scheduled)
             .map(|made| made.at)
             .filter(|at| *at <= self.now + SKEW);
         let told = self.before.last_schedule_time.as_ref().map(|time| time.0);

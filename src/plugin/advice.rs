@@ -23,9 +23,9 @@ pub(super) fn advice(view: &View) -> Vec<String> {
     }
     if let Some(stalled) = view.condition("Stalled").filter(|c| c.status == "True") {
         let way = match stalled.reason.as_str() {
-            "QuorumLost" => {
-                "Bring lost nodes or volumes back if that can be; what survives is kept and nothing is deleted meanwhile."
-            }
+            "QuorumLost" => &format!(
+                "Bring lost nodes or volumes back if that can be; what survives is kept and nothing is deleted meanwhile. If it cannot: `kubectl etcd restore {name} --survivor` goes on with what is left, `kubectl etcd restore {name} --from` one of `kubectl etcd backups {name}` goes back to that; both first say what is lost."
+            ),
             "VolumesFound" => {
                 "Retire or delete the claims that do not belong to this cluster, or give the cluster another name."
             }
@@ -88,6 +88,17 @@ pub(super) fn advice(view: &View) -> Vec<String> {
     if view.is("UpdatePending") {
         all.push(format!(
             "Members still run as an older operator made them. The next restart takes the change along; `kubectl etcd restart {name}` takes it now."
+        ));
+    }
+    // Without a schedule nobody has asked for backups.
+    let no_schedule = crate::status::BackedUpReason::NoSchedule.as_str();
+    let backups = view
+        .condition("BackedUp")
+        .filter(|condition| condition.status == "False" && condition.reason != no_schedule);
+    if let Some(backups) = backups {
+        all.push(format!(
+            "Not backed up as its schedule wants it: {} `kubectl etcd backups {name}` shows why; `kubectl etcd backup {name}` takes one now.",
+            ended(&backups.message)
         ));
     }
     all.dedup();

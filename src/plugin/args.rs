@@ -6,12 +6,15 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use jiff::Timestamp;
 use serde::Serialize;
 
-use crate::api::EtcdCluster;
+use crate::api::{EtcdBackup, EtcdBackupSchedule, EtcdCluster, EtcdRestore};
 
 use super::{
     PluginError,
+    backup::{self, BackupArgs},
+    backups::{self, Backups},
     change::{self, Change},
     ctl, leader, members,
+    restore::{self, RestoreArgs},
     target::Target,
     text,
     view::View,
@@ -27,7 +30,7 @@ pub struct Cli {
     #[command(flatten)]
     scope: Scope,
     #[command(subcommand)]
-    command: Command,
+    pub(super) command: Command,
 }
 
 /// Where to look, and how to print.
@@ -62,7 +65,7 @@ pub(super) enum Output {
 }
 
 #[derive(Debug, Subcommand)]
-enum Command {
+pub(super) enum Command {
     /// A cluster at a glance: members, plan, conditions, and what a human should do.
     ///
     /// Raft's figures, sizes and alarms are asked of the members themselves, through
@@ -108,6 +111,36 @@ enum Command {
         cluster: String,
         /// Member that shall lead; one that is up to date if left out.
         to: Option<String>,
+    },
+    /// Take a backup now, by the rules of the cluster's schedule, and wait for it.
+    ///
+    /// Makes an EtcdBackup (create etcdbackups) from the EtcdBackupSchedule of the
+    /// cluster (list etcdbackupschedules), as `kubectl create job --from` makes a Job;
+    /// or, with --bucket or --claim, to another place. The operator takes, stores and
+    /// proves it. Fails if the backup does.
+    Backup {
+        /// The cluster.
+        cluster: String,
+        #[command(flatten)]
+        asked: Box<BackupArgs>,
+    },
+    /// The backups of a cluster, proven and not, and how far its schedules are.
+    Backups {
+        /// The cluster.
+        cluster: String,
+    },
+    /// Give the cluster the data of a backup. Without --yes only says what would be lost.
+    ///
+    /// The operator verifies the backup first, and compares its revision with the
+    /// cluster's. With --yes an EtcdRestore is made (create etcdrestores) that replaces
+    /// the cluster ID which the cluster has now; applied again it does nothing. The
+    /// members are stopped, one begins anew with the data, the others join it; their old
+    /// volumes are kept. Watches are told to begin anew.
+    Restore {
+        /// The cluster.
+        cluster: String,
+        #[command(flatten)]
+        asked: Box<RestoreArgs>,
     },
     /// Run etcdctl against the cluster: `kubectl etcd ctl x -- get --prefix /`.
     ///
@@ -172,6 +205,32 @@ impl Cli {
                 let moved = leader::move_leader(&target, &cluster, to.as_deref()).await?;
                 println!("{moved}");
             }
+            Command::Backup { cluster, asked } => {
+                let cluster = target.get(&cluster).await?;
+                println!("{}", backup::run(&target, &cluster, &asked).await?);
+            }
+            Command::Backups { cluster } => {
+                let cluster = target.get(&cluster).await?;
+                let made: Vec<EtcdBackup> = target.all().await?;
+                let schedules: Vec<EtcdBackupSchedule> = target.all().await?;
+                let view = Backups::new(&cluster, &made, &schedules, Timestamp::now());
+                print(output, &view, |wide| backups::text(&view, wide))?;
+            }
+            Command::Restore { cluster, asked } => {
+                let cluster = target.get(&cluster).await?;
+                let replaces = restore::replaced(&cluster, &asked)?;
+                restore::check(&target, &asked).await?;
+                let outlook = if asked.yes {
+                    restore::run(&target, &cluster, &replaces, &asked).await?
+                } else {
+                    restore::dry_run(&target, &cluster, &replaces, &asked).await?
+                };
+                print(output, &outlook, |_| restore::text(&outlook))?;
+                if !asked.yes && !asked.dry_run {
+                    let command = restore::command(&outlook, &asked);
+                    return Err(PluginError::Unconfirmed(command));
+                }
+            }
             Command::Ctl { cluster, args } => {
                 let cluster = target.get(&cluster).await?;
                 return ctl::run(&target, &cluster, &args).await;
@@ -184,8 +243,18 @@ impl Cli {
 /// A cluster with what its members say.
 async fn asked(target: &Target, name: &str) -> Result<View, PluginError> {
     let cluster: EtcdCluster = target.get(name).await?;
-    let answers = members::ask(target, &cluster).await;
-    Ok(View::new(&cluster, Some(&answers), Timestamp::now()))
+    let mut answers = members::ask(target, &cluster).await;
+    let restores: Vec<EtcdRestore> = target.all().await.unwrap_or_else(|error| {
+        // What the cluster itself says of a restore is shown all the same.
+        let note = format!("EtcdRestores are left out: {error}");
+        answers.note = Some(match answers.note.take() {
+            Some(other) => format!("{other}; {note}"),
+            None => note,
+        });
+        Vec::new()
+    });
+    let now = Timestamp::now();
+    Ok(View::new(&cluster, Some(&answers), now).restored_by(&restores, now))
 }
 
 async fn change(target: &Target, name: &str, what: Change) -> Result<(), PluginError> {

@@ -28,7 +28,7 @@ pub enum PluginError {
     },
     /// The kind is unknown there.
     #[error(
-        "this Kubernetes knows no EtcdClusters (etcdclusters.{GROUP}): etcd-operator is not installed; its Helm chart brings the kind along"
+        "this Kubernetes knows no such kind of {GROUP}: etcd-operator is not installed, or an older one is; its Helm chart brings the kinds along"
     )]
     NoKind,
     /// The caller lacks a right.
@@ -69,6 +69,37 @@ pub enum PluginError {
     /// Leadership cannot be moved.
     #[error("{0}")]
     Leader(String),
+    /// A backup cannot be made, or failed.
+    #[error("{0}")]
+    Backup(String),
+    /// A restore cannot be done, or failed.
+    #[error("{0}")]
+    Restore(String),
+    /// A restore that nobody has agreed to.
+    #[error("nothing was done, for --yes is missing; this does it:\n  {0}")]
+    Unconfirmed(String),
+    /// Waiting has taken as long as it may.
+    #[error("{name} is not over yet, and goes on ({at}): {look}")]
+    Late {
+        /// The object.
+        name: String,
+        /// What it is at.
+        at: String,
+        /// The command that shows it.
+        look: String,
+    },
+    /// No object of that name.
+    #[error("no {kind} {name:?} in the namespace {namespace:?}{}", instead(.others))]
+    NoSuchObject {
+        /// Its kind.
+        kind: String,
+        /// The name that was asked for.
+        name: String,
+        /// Where.
+        namespace: String,
+        /// Those that there are.
+        others: Vec<String>,
+    },
     /// etcdctl cannot be run.
     #[error("{0}")]
     Ctl(String),

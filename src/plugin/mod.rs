@@ -11,15 +11,21 @@
 //!
 //!  change   pause, resume, restart: edits of the EtcdCluster, the operator does the rest
 //!  leader   move-leader: one call to the member that leads
+//!  backup   makes an EtcdBackup from a schedule or flags  -+
+//!  restore  makes an EtcdRestore, a dry one first          +-> wait   until it is over
+//!  backups  pure: EtcdBackups, schedules + now -> what is printed
 //!  ctl      etcdctl with the cluster's endpoints and certificates
 //! ```
 //!
 //! It needs no rights but the caller's own: `get` on the EtcdCluster to look, `patch`
-//! to change it, `create` on `pods/portforward` to ask members, and `get` on one
-//! Secret where clients need a certificate.
+//! to change it, `create` on `pods/portforward` to ask members, `get` on one Secret
+//! where clients need a certificate, and for backups and restores what kubectl needs
+//! for the same objects.
 
 mod advice;
 mod args;
+mod backup;
+mod backups;
 mod bundle;
 mod change;
 mod ctl;
@@ -27,9 +33,12 @@ mod error;
 mod forward;
 mod leader;
 mod members;
+mod restore;
+mod restores;
 mod target;
 mod text;
 mod view;
+mod wait;
 
 pub use args::Cli;
 pub use error::PluginError;

@@ -1,11 +1,17 @@
 //! Which Kubernetes, which namespace, which cluster; with the caller's own rights.
 
-use k8s_openapi::api::core::v1::{Pod, Secret};
+use std::fmt::Debug;
+
+use k8s_openapi::{
+    NamespaceResourceScope,
+    api::core::v1::{Pod, Secret},
+};
 use kube::{
-    Api, Client, Config, ResourceExt,
-    api::{ListParams, Patch, PatchParams},
+    Api, Client, Config, Resource, ResourceExt,
+    api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
     config::{KubeConfigOptions, Kubeconfig, KubeconfigError},
 };
+use serde::{Serialize, de::DeserializeOwned};
 
 use crate::api::EtcdCluster;
 
@@ -93,6 +99,80 @@ impl Target {
             .map_err(|error| error::kube(&format!("change the EtcdCluster {name}"), error))
     }
 
+    /// The object of that name.
+    pub(super) async fn read<K>(&self, name: &str) -> Result<K, PluginError>
+    where
+        K: Resource<Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned,
+        K::DynamicType: Default,
+    {
+        let kind = kind::<K>();
+        match self.api::<K>().get(name).await {
+            Ok(object) => Ok(object),
+            Err(kube::Error::Api(status))
+                if status.is_not_found() && !error::unknown_kind(&status) =>
+            {
+                // What there is instead, if that may be known.
+                let others = self.all::<K>().await.unwrap_or_default();
+                Err(PluginError::NoSuchObject {
+                    kind,
+                    name: name.to_owned(),
+                    namespace: self.namespace.clone(),
+                    others: others.iter().map(ResourceExt::name_any).collect(),
+                })
+            }
+            Err(error) => Err(error::kube(&format!("read the {kind} {name}"), error)),
+        }
+    }
+
+    /// All objects of a kind in the namespace.
+    pub(super) async fn all<K>(&self) -> Result<Vec<K>, PluginError>
+    where
+        K: Resource<Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned,
+        K::DynamicType: Default,
+    {
+        let list = self.api::<K>().list(&ListParams::default()).await;
+        let what = format!("list objects of the kind {}", kind::<K>());
+        Ok(list.map_err(|error| error::kube(&what, error))?.items)
+    }
+
+    /// Makes an object; as the API server has it.
+    pub(super) async fn create<K>(&self, object: &K) -> Result<K, PluginError>
+    where
+        K: Resource<Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned + Serialize,
+        K::DynamicType: Default,
+    {
+        let params = PostParams {
+            field_manager: Some(MANAGER.to_owned()),
+            ..PostParams::default()
+        };
+        let made = self.api::<K>().create(&params, object).await;
+        made.map_err(|error| error::kube(&format!("make an {}", kind::<K>()), error))
+    }
+
+    /// Deletes an object, which may be gone already.
+    pub(super) async fn delete<K>(&self, name: &str) -> Result<(), PluginError>
+    where
+        K: Resource<Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned,
+        K::DynamicType: Default,
+    {
+        match self.api::<K>().delete(name, &DeleteParams::default()).await {
+            Ok(_) => Ok(()),
+            Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
+            Err(error) => Err(error::kube(
+                &format!("delete the {} {name}", kind::<K>()),
+                error,
+            )),
+        }
+    }
+
+    fn api<K>(&self) -> Api<K>
+    where
+        K: Resource<Scope = NamespaceResourceScope>,
+        K::DynamicType: Default,
+    {
+        Api::namespaced(self.client.clone(), &self.namespace)
+    }
+
     fn clusters(&self) -> Api<EtcdCluster> {
         Api::namespaced(self.client.clone(), &self.namespace)
     }
@@ -106,6 +186,13 @@ impl Target {
     pub(super) fn secrets(&self) -> Api<Secret> {
         Api::namespaced(self.client.clone(), &self.namespace)
     }
+}
+
+fn kind<K: Resource>() -> String
+where
+    K::DynamicType: Default,
+{
+    K::kind(&K::DynamicType::default()).into_owned()
 }
 
 /// `KUBECONFIG` or `~/.kube/config`. A named context is not found: that is what is

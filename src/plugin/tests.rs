@@ -1,3 +1,5 @@
+mod backups;
+
 use clap::{CommandFactory, Parser};
 use jiff::Timestamp;
 use serde_json::{Value, json};

@@ -2,7 +2,10 @@
 
 use crate::api::MemberRole;
 
-use super::view::{MemberView, View};
+use super::{
+    restores::RestoreView,
+    view::{MemberView, View},
+};
 
 /// One line for every cluster.
 pub(super) fn list(views: &[View], namespaces: bool, wide: bool) -> String {
@@ -14,7 +17,7 @@ pub(super) fn list(views: &[View], namespaces: bool, wide: bool) -> String {
         head.insert(0, "NAMESPACE");
     }
     if wide {
-        head.extend(["CLUSTER ID", "IMAGE"]);
+        head.extend(["BACKED UP", "CLUSTER ID", "IMAGE"]);
     }
     let rows = views.iter().map(|view| {
         let mut row = vec![
@@ -30,6 +33,10 @@ pub(super) fn list(views: &[View], namespaces: bool, wide: bool) -> String {
             row.insert(0, view.namespace.clone());
         }
         if wide {
+            let backed_up = view.condition("BackedUp");
+            row.push(or_dash(
+                backed_up.map(|condition| condition.reason.as_str()),
+            ));
             row.push(or_dash(view.cluster_id.as_deref()));
             row.push(or_dash(view.image.as_deref()));
         }
@@ -60,6 +67,12 @@ pub(super) fn status(view: &View, wide: bool) -> String {
     text.push_str(&format!("\nTLS {}", view.tls));
     text.push_str("\n\nMembers\n");
     text.push_str(&indented_members(view, wide));
+    if !view.restores.is_empty() {
+        text.push_str("\nRestores\n");
+    }
+    for restore in &view.restores {
+        text.push_str(&format!("  {}\n", restoring(restore)));
+    }
     text.push_str("\nPlan\n");
     for line in plan(view).lines() {
         text.push_str(&format!("  {line}\n"));
@@ -72,6 +85,33 @@ pub(super) fn status(view: &View, wide: bool) -> String {
     }
     for sentence in &view.advice {
         text.push_str(&format!("  - {sentence}\n"));
+    }
+    text
+}
+
+/// A restore that is not over.
+fn restoring(restore: &RestoreView) -> String {
+    let mut text = match &restore.name {
+        Some(name) => format!("{name}: "),
+        None => String::new(),
+    };
+    text.push_str(&format!(
+        "{} for {}",
+        restore.stage,
+        span(restore.since_seconds)
+    ));
+    text.push_str(&format!(", from {}", restore.source));
+    if let Some(replaces) = &restore.replaces {
+        text.push_str(&format!("; replaces the cluster ID {replaces}"));
+    }
+    if let Some(lost) = restore.lost_revisions {
+        text.push_str(&format!("; {lost} revisions are lost by it"));
+    }
+    if let Some(member) = &restore.member {
+        text.push_str(&format!("; begins with {member}"));
+    }
+    if !restore.message.is_empty() {
+        text.push_str(&format!(" ({})", restore.message));
     }
     text
 }
@@ -174,7 +214,7 @@ fn conditions(view: &View) -> String {
     table(&head, rows, "  ")
 }
 
-fn or_dash(text: Option<&str>) -> String {
+pub(super) fn or_dash(text: Option<&str>) -> String {
     match text {
         Some(text) if !text.is_empty() => text.to_owned(),
         _ => "-".to_owned(),
@@ -182,7 +222,11 @@ fn or_dash(text: Option<&str>) -> String {
 }
 
 /// Rows under their headings; the last column is as long as it likes.
-fn table(head: &[&str], rows: impl Iterator<Item = Vec<String>>, indent: &str) -> String {
+pub(super) fn table(
+    head: &[&str],
+    rows: impl Iterator<Item = Vec<String>>,
+    indent: &str,
+) -> String {
     let head: Vec<String> = head.iter().map(|name| (*name).to_owned()).collect();
     let lines: Vec<Vec<String>> = std::iter::once(head).chain(rows).collect();
     let widths: Vec<usize> = (0..lines[0].len())
@@ -205,7 +249,7 @@ fn table(head: &[&str], rows: impl Iterator<Item = Vec<String>>, indent: &str) -
 }
 
 /// A span of time as kubectl prints ages: two units at most.
-fn span(seconds: i64) -> String {
+pub(super) fn span(seconds: i64) -> String {
     let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86_400);
     match seconds {
         ..120 => format!("{seconds}s"),
@@ -217,7 +261,7 @@ fn span(seconds: i64) -> String {
 }
 
 /// Bytes in the unit that suits them.
-fn bytes_text(bytes: i64) -> String {
+pub(super) fn bytes_text(bytes: i64) -> String {
     const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
     let mut size = bytes.max(0) as f64;
     let mut unit = 0;

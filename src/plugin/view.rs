@@ -2,6 +2,7 @@
 //! said, and the time.
 
 use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::ResourceExt;
 use serde::Serialize;
 
@@ -12,6 +13,7 @@ use crate::api::{
 use super::{
     advice::advice,
     members::{Answers, Figures},
+    restores::{RestoreView, under_way},
 };
 
 /// A cluster. What `-o json` and `-o yaml` print; all of it is from the EtcdCluster,
@@ -39,6 +41,9 @@ pub(super) struct View {
     /// How clients and members talk, in words.
     pub(super) tls: String,
     pub(super) members: Vec<MemberView>,
+    /// Restores of it that are not over.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) restores: Vec<RestoreView>,
     pub(super) plan: PlanStatus,
     pub(super) conditions: Vec<ConditionView>,
     /// What a human should do; empty if nothing.
@@ -81,6 +86,19 @@ pub(super) struct ConditionView {
     pub(super) since_seconds: i64,
 }
 
+impl ConditionView {
+    pub(super) fn new(condition: &Condition, now: Timestamp) -> ConditionView {
+        let since = condition.last_transition_time.0;
+        ConditionView {
+            type_: condition.type_.clone(),
+            status: condition.status.clone(),
+            reason: condition.reason.clone(),
+            message: condition.message.clone(),
+            since_seconds: (now.as_second() - since.as_second()).max(0),
+        }
+    }
+}
+
 impl View {
     /// The view of a cluster; without `answers` its members were not asked.
     pub(super) fn new(cluster: &EtcdCluster, answers: Option<&Answers>, now: Timestamp) -> View {
@@ -111,17 +129,12 @@ impl View {
             age_seconds: created.map_or(0, |created| seconds(created.0)),
             tls: tls(status.tls.as_ref()),
             members,
+            restores: under_way(status.restore.as_ref(), now),
             plan: status.plan.unwrap_or_default(),
             conditions: status
                 .conditions
                 .iter()
-                .map(|condition| ConditionView {
-                    type_: condition.type_.clone(),
-                    status: condition.status.clone(),
-                    reason: condition.reason.clone(),
-                    message: condition.message.clone(),
-                    since_seconds: seconds(condition.last_transition_time.0),
-                })
+                .map(|condition| ConditionView::new(condition, now))
                 .collect(),
             advice: Vec::new(),
             note: answers.and_then(|answers| answers.note.clone()),

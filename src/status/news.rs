@@ -45,6 +45,7 @@ fn sound(type_: ConditionType) -> Sound {
         ConditionType::Resizing | ConditionType::UpdatePending | ConditionType::Paused => {
             Sound::Neutral
         }
+        ConditionType::BackedUp => Sound::Needed,
         // Steps have events of their own, and windows come and go.
         _ => Sound::Silent,
     }
@@ -133,6 +134,24 @@ mod tests {
                 ("True", "A"),
                 ("False", "B"),
                 Some(("AvailableCleared", true)),
+            ),
+            (
+                "BackedUp",
+                ("False", "NoBackup"),
+                ("True", "Recent"),
+                Some(("BackedUp", false)),
+            ),
+            (
+                "BackedUp",
+                ("True", "Recent"),
+                ("False", "TooOld"),
+                Some(("BackedUpCleared", true)),
+            ),
+            (
+                "BackedUp",
+                ("False", "NoSchedule"),
+                ("False", "NoBackup"),
+                None,
             ),
             (
                 "Degraded",

@@ -246,3 +246,46 @@ fn sizes_are_told_in_units_of_people() {
         assert_eq!(human(bytes), text);
     }
 }
+
+#[test]
+fn how_far_a_run_is_is_in_status_and_what_it_waits_out() {
+    let told = |progress: Value| {
+        let at_it = RunSeen {
+            progress: serde_json::from_value(progress).unwrap(),
+            ..seen("once-snapshot-1", RunState::Active, None)
+        };
+        let status = json!({"phase": "Running", "run": run("Snapshot", 1, Some("j"), false)});
+        let next = plan(
+            &backup(status),
+            &observed(vec![at_it]),
+            &settings(),
+            at(NOW),
+        );
+        assert!(next.calls.is_empty());
+        assert!(next.light, "caches are good enough for it");
+        let message = find(&next.status.conditions, "Reconciling")
+            .unwrap()
+            .message
+            .clone();
+        (next.status.run.unwrap().progress, message)
+    };
+    let (progress, message) = told(json!({"stage": "Uploading", "since": NOW,
+        "doneBytes": 500, "totalBytes": 2000}));
+    let progress = progress.unwrap();
+    assert_eq!(
+        (
+            progress.stage.as_str(),
+            progress.bytes,
+            progress.total_bytes,
+            progress.percent
+        ),
+        ("Uploading", 500, Some(2000), Some(25))
+    );
+    assert_eq!(message, "once-snapshot-1: Uploading");
+    // A size that is not known is no percentage.
+    let (progress, message) = told(json!({"stage": "Verifying", "since": NOW, "doneBytes": 7,
+        "trouble": {"reason": "StoreBusy", "message": "slow down", "transient": true}}));
+    let progress = progress.unwrap();
+    assert_eq!((progress.bytes, progress.percent), (7, None));
+    assert_eq!(message, "once-snapshot-1 waits: slow down");
+}

@@ -393,3 +393,48 @@ fn increments_that_fall_behind_are_told_and_go_when_they_are_asked_for_no_more()
         }]
     ));
 }
+
+#[test]
+fn a_backup_made_by_hand_takes_no_place_of_a_scheduled_one() {
+    let by_hand = |phase: &str, at: &str| {
+        let mut made = EtcdBackup::clone(&backup(at, phase, "True"));
+        made.annotations_mut().clear();
+        made.metadata.name = Some("often-x7abc".to_owned());
+        made.metadata.creation_timestamp = Some(Time(at.parse().unwrap()));
+        Arc::new(made)
+    };
+    // Made after the scheduled time, before the schedule came to it.
+    let done = by_hand("Completed", "2026-01-01T03:00:20Z");
+    let next = look(
+        &schedule(json!({})),
+        &[done.clone()],
+        "2026-01-01T03:00:40Z",
+    );
+    assert_eq!(made(&next).as_deref(), Some("2026-01-01T03:00:00Z"));
+    // It counts among what is kept, and as a success, all the same.
+    let none_due = look(
+        &schedule(json!({})),
+        &[backup("2026-01-01T03:00:00Z", "Completed", "True"), done],
+        "2026-01-01T03:10:00Z",
+    );
+    assert_eq!(none_due.status.kept, 2);
+    assert_eq!(
+        none_due.status.last_schedule_time,
+        Some(Time(at("2026-01-01T03:00:00Z")))
+    );
+    assert_eq!(
+        none_due.status.last_success_time,
+        Some(Time(at("2026-01-01T03:00:20Z")))
+    );
+    // One that runs is waited for, and never given up for a scheduled one.
+    let runs = by_hand("Running", "2026-01-01T02:59:50Z");
+    let waits = look(
+        &schedule(json!({})),
+        &[runs.clone()],
+        "2026-01-01T03:00:05Z",
+    );
+    assert_eq!(made(&waits), None);
+    let replaces = schedule(json!({"concurrencyPolicy": "Replace"}));
+    let next = look(&replaces, &[runs], "2026-01-01T03:00:05Z");
+    assert_eq!(made(&next).as_deref(), Some("2026-01-01T03:00:00Z"));
+}
