@@ -5,7 +5,8 @@ use std::time::Duration;
 use etcd_e2e::stock;
 use etcd_e2e::{Etcdctl, Etcdutl, Options, Process, Target, eventually};
 use serde_json::Value;
-use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::io::{AsyncBufReadExt, BufReader, Lines};
+use tokio::process::ChildStdout;
 
 const WITHIN: Duration = Duration::from_secs(20);
 
@@ -429,4 +430,93 @@ async fn etcdctl_lock_and_elect_are_plain_keys() {
         .expect("the lock is passed on")
         .unwrap();
     assert!(second.unwrap().starts_with("mutex/"));
+}
+
+#[tokio::test]
+async fn etcdctl_elect_observes_and_passes_leadership_on() {
+    let (_server, etcdctl) = one().await;
+    let mut first = etcdctl.start(&["elect", "chair", "alice"]).unwrap();
+    let mut first = BufReader::new(first.stdout.take().unwrap()).lines();
+    let (key, name) = (next(&mut first).await, next(&mut first).await);
+    assert!(key.starts_with("chair/"), "{key}");
+    assert_eq!(name, "alice");
+    let mut second = etcdctl.start(&["elect", "chair", "bob"]).unwrap();
+    let mut second = BufReader::new(second.stdout.take().unwrap()).lines();
+    let mut observer = etcdctl.start(&["elect", "--listen", "chair"]).unwrap();
+    let mut observer = BufReader::new(observer.stdout.take().unwrap()).lines();
+    let seen = [next(&mut observer).await, next(&mut observer).await];
+    assert_eq!(seen, [key.clone(), "alice".to_owned()]);
+    eventually(WITHIN, "the second is in line", async || {
+        let keys = etcdctl
+            .run(&["get", "--prefix", "chair/", "--keys-only"])
+            .await
+            .map_err(|e| e.to_string())?;
+        match keys.matches("chair/").count() {
+            2 => Ok(()),
+            _ => Err(keys),
+        }
+    })
+    .await;
+    etcdctl.run(&["del", &key]).await.unwrap();
+    let (other, name) = (next(&mut second).await, next(&mut second).await);
+    assert_ne!(other, key);
+    assert_eq!(name, "bob");
+    let seen = [next(&mut observer).await, next(&mut observer).await];
+    assert_eq!(seen, [other, "bob".to_owned()]);
+}
+
+/// The next line of a command that goes on.
+async fn next(lines: &mut Lines<BufReader<ChildStdout>>) -> String {
+    tokio::time::timeout(WITHIN, lines.next_line())
+        .await
+        .expect("a line in time")
+        .unwrap()
+        .expect("the command goes on")
+}
+
+#[tokio::test]
+async fn etcdctl_make_mirror_follows_what_changes() {
+    let (_source, from) = one().await;
+    let (target, to) = one().await;
+    for (key, value) in [("m/a", "1"), ("m/b", "2"), ("other", "3")] {
+        from.run(&["put", key, value]).await.unwrap();
+    }
+    let url = target.client_url();
+    let args = ["make-mirror", &url, "--prefix", "m/", "--dest-prefix", "x/"];
+    let _mirror = from.start(&args).unwrap();
+    let mirrored = async |expected: &str| {
+        eventually(WITHIN, "the mirror is equal", async || {
+            let keys = to.run(&["get", "", "--from-key"]).await;
+            let found = keys.map_err(|e| e.to_string())?;
+            if found == expected {
+                Ok(())
+            } else {
+                Err(found)
+            }
+        })
+        .await;
+    };
+    mirrored("x/a\n1\nx/b\n2\n").await;
+    // One transaction of the source is one of the mirror.
+    let txn = "\nput m/c 4\ndel m/a\n\n\n";
+    from.run_with(&["txn"], txn).await.unwrap();
+    mirrored("x/b\n2\nx/c\n4\n").await;
+    from.run(&["put", "m/b", "5"]).await.unwrap();
+    mirrored("x/b\n5\nx/c\n4\n").await;
+}
+
+#[tokio::test]
+async fn etcdctl_get_stream_prints_what_get_does() {
+    let (server, etcdctl) = one().await;
+    let client = server.client();
+    for number in 0..300 {
+        let value = vec![b'a' + (number % 26) as u8; 10_000];
+        client.put(format!("s/{number:03}"), value).await.unwrap();
+    }
+    for more in [&[][..], &["--keys-only"], &["--limit=7"], &["--rev=20"]] {
+        let args = [&["get", "--prefix", "s/"][..], more].concat();
+        let plain = etcdctl.run(&args).await.unwrap();
+        let streamed = etcdctl.run(&[&args[..], &["--stream"]].concat()).await;
+        assert_eq!(streamed.unwrap(), plain, "{more:?}");
+    }
 }

@@ -146,7 +146,6 @@ impl GrpcBody {
         began: Instant,
         open: OpenStream,
     ) -> GrpcBody {
-        call.connection.activity().answered();
         let mut body = GrpcBody {
             inner,
             call,
@@ -211,7 +210,6 @@ impl Body for ResponseBody {
             ResponseBody::Grpc(body) => {
                 let polled = Pin::new(&mut body.inner).poll_frame(cx);
                 if let Poll::Ready(Some(Ok(frame))) = &polled {
-                    body.call.connection.activity().answered();
                     if let Some(data) = frame.data_ref() {
                         let (messages, bytes) = body.counter.feed(data.chunk());
                         body.call.metrics.network.client_grpc_sent_bytes.add(bytes);

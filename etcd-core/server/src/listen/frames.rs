@@ -2,6 +2,7 @@
 
 /// What a client of HTTP/2 says first.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+const DATA: u8 = 0;
 const HEADERS: u8 = 1;
 const PING: u8 = 6;
 const GOAWAY: u8 = 7;
@@ -21,6 +22,11 @@ impl FrameHead {
     /// Whether it is a ping, and not the answer to one.
     pub(super) fn is_ping(self) -> bool {
         self.kind == PING && self.flags & ACK == 0
+    }
+
+    /// Whether it is part of the answer to a request.
+    pub(super) fn is_answer(self) -> bool {
+        matches!(self.kind, DATA | HEADERS)
     }
 }
 
@@ -51,6 +57,14 @@ impl Default for State {
 }
 
 impl Frames {
+    /// Those of a server, which begin without a preface.
+    pub(super) fn of_server() -> Frames {
+        Frames {
+            state: State::Head([0; 9], 0),
+            last_stream: 0,
+        }
+    }
+
     /// Whether it is clear which protocol is spoken.
     pub(super) fn is_decided(&self) -> bool {
         !matches!(self.state, State::Preface(_))
@@ -146,6 +160,21 @@ mod tests {
             let pings = found.iter().filter(|frame| frame.is_ping()).count();
             assert_eq!((pings, frames.last_stream), (1, 7));
         }
+    }
+
+    #[test]
+    fn answers_of_a_server_are_told_from_what_it_says_besides() {
+        let mut bytes = vec![0, 0, 0, 4, 0, 0, 0, 0, 0];
+        bytes.extend_from_slice(&[0, 0, 8, PING, ACK, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8]);
+        bytes.extend_from_slice(&[0, 0, 4, 8, 0, 0, 0, 0, 1, 0, 0, 1, 0]);
+        let mut frames = Frames::of_server();
+        frames.feed(&bytes, |frame| assert!(!frame.is_answer(), "{frame:?}"));
+        let mut answers = 0;
+        for _ in 0..3 {
+            let data = [0, 0, 2, DATA, 0, 0, 0, 0, 1, 7, 7];
+            frames.feed(&data, |frame| answers += u32::from(frame.is_answer()));
+        }
+        assert_eq!(answers, 3);
     }
 
     #[test]

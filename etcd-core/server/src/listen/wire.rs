@@ -21,7 +21,7 @@ pub(super) struct Activity {
     begun: AtomicBool,
     /// gRPC calls under way.
     streams: AtomicUsize,
-    /// Something was answered since this was last asked.
+    /// Part of an answer was written since this was last asked.
     answered: AtomicBool,
 }
 
@@ -30,7 +30,7 @@ impl Activity {
         self.begun.load(Ordering::Relaxed)
     }
 
-    pub(super) fn answered(&self) {
+    fn answered(&self) {
         // Read first: the line is shared by all streams of a connection.
         if !self.answered.load(Ordering::Relaxed) {
             self.answered.store(true, Ordering::Relaxed);
@@ -59,6 +59,8 @@ pub(super) struct Wire {
     stream: Stream,
     info: ConnectionInfo,
     frames: Frames,
+    /// What is written, if it is HTTP/2.
+    written: Frames,
     pings: Option<Pings>,
     /// Something was written and not flushed: perhaps half a frame.
     dirty: bool,
@@ -77,6 +79,7 @@ impl Wire {
             stream,
             info,
             frames: Frames::default(),
+            written: Frames::of_server(),
             pings: policy.map(Pings::new),
             dirty: false,
             ending: None,
@@ -101,6 +104,21 @@ impl Wire {
             activity.begun.store(true, Ordering::Relaxed);
         }
         allowed
+    }
+
+    /// Takes note of what was written. A body that is made at once leaves over time, and
+    /// clients measure with pings how fast it comes: every frame of it is an answer.
+    fn wrote(&mut self, bytes: &[u8]) {
+        self.dirty |= !bytes.is_empty();
+        if self.pings.is_none() || self.frames.is_idle() {
+            return;
+        }
+        let activity = self.info.activity();
+        self.written.feed(bytes, |frame| {
+            if frame.is_answer() {
+                activity.answered();
+            }
+        });
     }
 
     /// Tells the other end why, and closes the connection.
@@ -166,9 +184,9 @@ impl AsyncWrite for Wire {
         if this.ending.is_some() {
             return Poll::Ready(Ok(buf.len()));
         }
-        let polled = Pin::new(&mut this.stream).poll_write(cx, buf);
-        this.dirty |= matches!(polled, Poll::Ready(Ok(1..)));
-        polled
+        let written = ready!(Pin::new(&mut this.stream).poll_write(cx, buf))?;
+        this.wrote(buf.get(..written).unwrap_or_default());
+        Poll::Ready(Ok(written))
     }
 
     fn poll_write_vectored(
@@ -180,9 +198,14 @@ impl AsyncWrite for Wire {
         if this.ending.is_some() {
             return Poll::Ready(Ok(bufs.iter().map(|buf| buf.len()).sum()));
         }
-        let polled = Pin::new(&mut this.stream).poll_write_vectored(cx, bufs);
-        this.dirty |= matches!(polled, Poll::Ready(Ok(1..)));
-        polled
+        let written = ready!(Pin::new(&mut this.stream).poll_write_vectored(cx, bufs))?;
+        let mut left = written;
+        for buf in bufs {
+            let part = buf.get(..left.min(buf.len())).unwrap_or_default();
+            this.wrote(part);
+            left -= part.len();
+        }
+        Poll::Ready(Ok(written))
     }
 
     fn is_write_vectored(&self) -> bool {

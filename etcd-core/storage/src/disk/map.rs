@@ -113,12 +113,14 @@ fn path_of(line: &[u8]) -> &[u8] {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::disk::{Disk as _, RealDisk};
 
     #[test]
     fn a_mapped_address_leads_to_its_file() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("a file");
-        fs::write(&path, vec![7; 3 * 4096]).unwrap();
+        let file = RealDisk.create(&path).unwrap();
+        file.write_at(0, &[7; 3 * 4096]).unwrap();
         let bytes = map(&fs::File::open(&path).unwrap()).unwrap();
         let mut line = [0; LINE_BYTES];
         for offset in [0, 1, 4096, 3 * 4096 - 1] {
