@@ -334,7 +334,17 @@ impl Around<'_> {
     /// Makes a backup out of turn where increments have nothing to begin behind.
     fn gap(&self, status: &EtcdBackupScheduleStatus) -> Option<Plan<EtcdBackupScheduleStatus>> {
         let needed = self.following()?.full_backup_needed.as_ref()?;
-        let recent = |made: &Made<'_>| self.now.duration_since(made.at) < GAP_PAUSE;
+        let current = self.observed.cluster.as_ref()?.status.as_ref()?;
+        // One of what the cluster was before a restore is no beginning for what it is now.
+        let serves = |made: &Made<'_>| {
+            let artifact = made
+                .backup
+                .status
+                .as_ref()
+                .and_then(|it| it.artifact.as_ref());
+            artifact.is_none_or(|it| Some(&it.cluster_id) == current.cluster_id.as_ref())
+        };
+        let recent = |made: &Made<'_>| serves(made) && self.now.duration_since(made.at) < GAP_PAUSE;
         if self
             .backups
             .iter()
@@ -345,6 +355,13 @@ impl Around<'_> {
         let minute = self.now.as_second().div_euclid(60) * 60;
         let at = Timestamp::from_second(minute).ok()?;
         let name = backup_name(&self.schedule.name_any(), at);
+        if self
+            .backups
+            .iter()
+            .any(|made| made.backup.name_any() == name)
+        {
+            return None; // names are those of minutes, and this one's is taken
+        }
         let why = format!("makes {name} out of turn, for increments to go on from: {needed}");
         let call = manifest::apply(Kind::Backup, &self.backup(&name, at), false);
         Some(self.act(status.clone(), why, vec![call]))

@@ -128,6 +128,19 @@ impl Machine {
         found.iter().try_for_each(|pid| kill(*pid))
     }
 
+    /// Processes of this Kubernetes that were started as `program`, outside of pods.
+    pub fn pids(&self, program: &str) -> Vec<i32> {
+        let state = self.state.as_os_str().as_bytes();
+        let ours = |arg: &&[u8]| arg.windows(state.len()).any(|part| part == state);
+        let found = processes(|_, args| {
+            let named = args
+                .first()
+                .is_some_and(|name| Path::new(OsStr::from_bytes(name)).ends_with(program));
+            named && args.iter().skip(1).any(ours)
+        });
+        found.iter().map(|pid| pid.as_raw_nonzero().get()).collect()
+    }
+
     fn take(&self, name: &str, argument: &str) -> Result<Taken> {
         let hold = self.state.join("hold").join(name);
         std::fs::write(&hold, "").with_context(|| format!("making {}", hold.display()))?;

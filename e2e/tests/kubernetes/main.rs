@@ -27,6 +27,7 @@ mod schedules;
 mod secrets;
 mod steady;
 mod stock;
+mod storage;
 mod store;
 mod tls;
 mod traffic;

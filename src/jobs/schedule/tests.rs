@@ -361,6 +361,29 @@ fn o26_a_full_backup_is_made_out_of_turn_where_increments_have_a_gap() {
 }
 
 #[test]
+fn o21_a_cluster_that_was_restored_is_backed_up_at_once_for_increments_to_go_on() {
+    let of_before = |time: &str| {
+        let mut backup = EtcdBackup::clone(&backup(time, "Completed", "True"));
+        let status = backup.status.as_mut().unwrap();
+        status.artifact.as_mut().unwrap().cluster_id = "c0".to_owned();
+        Arc::new(backup)
+    };
+    let made_of = |backup, now| made(&following(&[backup], follower(Some("x"), 3), now));
+    let recent = of_before("2026-01-01T01:25:00Z");
+    assert_eq!(
+        made_of(recent, "2026-01-01T01:30:10Z").as_deref(),
+        Some("2026-01-01T01:30:00Z")
+    );
+    // Names are those of minutes: the next one's is free.
+    let same = of_before("2026-01-01T01:30:00Z");
+    assert_eq!(made_of(same.clone(), "2026-01-01T01:30:10Z"), None);
+    assert_eq!(
+        made_of(same, "2026-01-01T01:31:00Z").as_deref(),
+        Some("2026-01-01T01:31:00Z")
+    );
+}
+
+#[test]
 fn increments_that_fall_behind_are_told_and_go_when_they_are_asked_for_no_more() {
     let done = backup("2026-01-01T01:00:00Z", "Completed", "True");
     let late = following(
