@@ -86,7 +86,7 @@ soak: packages build stock kubernetes ## what takes minutes by its nature: lease
 	ETCD_BIN=$(PRODUCT)/etcd E2E_SECONDS=60 cargo test --locked -p etcd-e2e --test process s01_ -- --nocapture
 	E2E_UPGRADES=10 cargo test --locked -p etcd-e2e --test kubernetes o40_ -- --nocapture
 
-e2e: packages build stock kubernetes ## the operator on a whole Kubernetes (root)
+e2e: packages build stock minio kubernetes ## the operator on a whole Kubernetes (root)
 	cargo test --locked -p etcd-e2e --test kubernetes -- --test-threads=1 --nocapture
 	cargo test --locked -p etcd-e2e --test rights -- --nocapture
 	cargo test --locked -p etcd-e2e --test fleet -- --nocapture

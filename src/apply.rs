@@ -9,8 +9,9 @@ use std::fmt::Debug;
 
 use etcd_proto::etcdserverpb::{
     AlarmRequest, AlarmType, CompactionRequest, DefragmentRequest, MemberAddRequest,
-    MemberPromoteRequest, MemberRemoveRequest, MoveLeaderRequest, alarm_request::AlarmAction,
-    cluster_client::ClusterClient, kv_client::KvClient, maintenance_client::MaintenanceClient,
+    MemberPromoteRequest, MemberRemoveRequest, MemberUpdateRequest, MoveLeaderRequest,
+    alarm_request::AlarmAction, cluster_client::ClusterClient, kv_client::KvClient,
+    maintenance_client::MaintenanceClient,
 };
 use k8s_openapi::NamespaceResourceScope;
 use kube::{
@@ -21,8 +22,12 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_json::json;
 use tonic::{Code, transport::Channel};
 
+mod certificates;
+pub(crate) mod certify;
+
 use crate::{
     api::{EtcdCluster, EtcdClusterStatus, LABEL_CLUSTER, MANAGED_BY},
+    certificates::IssueError,
     observe::{Observed, Probe, ProbeError},
     plan::{Call, EtcdCall, Kind, Manifest, Member, Reply, Roster},
 };
@@ -54,6 +59,9 @@ pub enum ApplyError {
         /// How it failed.
         source: ProbeError,
     },
+    /// A certificate could not be made.
+    #[error("{0}: {1}")]
+    Certificate(String, #[source] IssueError),
     /// The step cannot be done yet; the world has to catch up.
     #[error("{0}")]
     NotYet(String),
@@ -104,7 +112,9 @@ impl ApplyError {
                 matches!(&**source, kube::Error::Api(status)
                     if status.is_conflict() || names_uid(status))
             }
-            ApplyError::NameTaken(_) | ApplyError::Etcd { .. } => false,
+            ApplyError::NameTaken(_) | ApplyError::Etcd { .. } | ApplyError::Certificate(..) => {
+                false
+            }
         }
     }
 }
@@ -132,6 +142,17 @@ pub(crate) struct Owner<'a> {
     pub(crate) uid: Option<&'a str>,
     /// Label and value of those it does not own by a reference.
     pub(crate) label: (&'a str, &'a str),
+}
+
+impl<'a> Owner<'a> {
+    /// A cluster, whose name is `name`.
+    fn cluster(cluster: &'a EtcdCluster, name: &'a str) -> Self {
+        Owner {
+            namespace: cluster.metadata.namespace.as_deref().unwrap_or_default(),
+            uid: cluster.metadata.uid.as_deref(),
+            label: (LABEL_CLUSTER, name),
+        }
+    }
 }
 
 /// Writes to the API server and to members.
@@ -162,14 +183,10 @@ impl Applier {
                 self.write_status(cluster, status).await?;
             }
             Call::Etcd(call) => return self.ask(cluster, observed, call).await,
+            Call::Certificates(call) => self.certify(cluster, observed, call).await?,
             Call::Apply(_) | Call::Patch { .. } | Call::Delete { .. } => {
-                let (namespace, name) = (cluster.namespace(), cluster.name_any());
-                let owner = Owner {
-                    namespace: namespace.as_deref().unwrap_or_default(),
-                    uid: cluster.metadata.uid.as_deref(),
-                    label: (LABEL_CLUSTER, &name),
-                };
-                self.object(&owner, call).await?;
+                let name = cluster.name_any();
+                self.object(&Owner::cluster(cluster, &name), call).await?;
             }
         }
         Ok(Reply::Done)
@@ -194,10 +211,9 @@ impl Applier {
                 self.delete(owner, *kind, name, uid, resource_version.as_deref())
                     .await
             }
-            Call::Record(_) | Call::Etcd(_) => Err(ApplyError::NotYet(format!(
-                "{} is no call on an object",
-                call.what()
-            ))),
+            Call::Record(_) | Call::Etcd(_) | Call::Certificates(_) => Err(ApplyError::NotYet(
+                format!("{} is no call on an object", call.what()),
+            )),
         }
     }
 
@@ -291,6 +307,17 @@ impl Applier {
                 match etcd.member_remove(request).await {
                     Ok(_) => Ok(Reply::Done),
                     Err(status) if status.code() == Code::NotFound => Ok(Reply::Done),
+                    Err(status) => Err(refused(what(), status)),
+                }
+            }
+            EtcdCall::UpdatePeers { id, peer_url, .. } => {
+                let request = MemberUpdateRequest {
+                    id: *id,
+                    peer_ur_ls: vec![peer_url.clone()],
+                };
+                let mut etcd = ClusterClient::new(self.any_voter(&roster).await?);
+                match etcd.member_update(request).await {
+                    Ok(_) => Ok(Reply::Done),
                     Err(status) => Err(refused(what(), status)),
                 }
             }

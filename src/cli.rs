@@ -2,7 +2,7 @@
 //! backups: `snapshot | verify | restore | follow | delete | list | export
 //! | import`.
 
-use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
+use std::{net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
 
 use anyhow::{Context as _, anyhow};
 use clap::{Parser, Subcommand};
@@ -101,6 +101,9 @@ struct Run {
     /// changed, in their maintenance windows.
     #[arg(long, env = "VOLUNTARY_UPDATES", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
     voluntary_updates: u16,
+    /// Seconds between two looks at the Secrets that others renew, while all is well.
+    #[arg(long, env = "SECRETS_INTERVAL", default_value_t = 60, value_parser = clap::value_parser!(u16).range(1..))]
+    secrets_interval: u16,
 }
 
 #[derive(Debug, clap::Args)]
@@ -212,6 +215,7 @@ impl Run {
             identity: self.pod_name,
             concurrency: self.concurrency,
             voluntary_updates: self.voluntary_updates,
+            secrets_interval: Duration::from_secs(self.secrets_interval.into()),
         };
         Ok(controller::run(config, options).await?)
     }

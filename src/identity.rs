@@ -52,18 +52,38 @@ pub fn member_host(cluster: &str, namespace: &str, member: &str) -> String {
     )
 }
 
+/// DNS name of the peer Service; members' names lie under it, and every certificate
+/// of a peer bears it.
+pub fn peer_domain(cluster: &str, namespace: &str) -> String {
+    format!("{}.{namespace}.svc", peer_service(cluster))
+}
+
+/// `https` or `http`.
+pub fn scheme(secure: bool) -> &'static str {
+    if secure { "https" } else { "http" }
+}
+
 /// URL a member's peers use.
-pub fn peer_url(cluster: &str, namespace: &str, member: &str) -> String {
+pub fn peer_url(cluster: &str, namespace: &str, member: &str, secure: bool) -> String {
     format!(
-        "http://{}:{PEER_PORT}",
+        "{}://{}:{PEER_PORT}",
+        scheme(secure),
         member_host(cluster, namespace, member)
     )
 }
 
+/// Whether `url` is the member's, with either scheme.
+pub fn is_peer_url(url: &str, cluster: &str, namespace: &str, member: &str) -> bool {
+    [false, true]
+        .iter()
+        .any(|secure| peer_url(cluster, namespace, member, *secure) == url)
+}
+
 /// URL a member tells clients to use.
-pub fn client_url(cluster: &str, namespace: &str, member: &str) -> String {
+pub fn client_url(cluster: &str, namespace: &str, member: &str, secure: bool) -> String {
     format!(
-        "http://{}:{CLIENT_PORT}",
+        "{}://{}:{CLIENT_PORT}",
+        scheme(secure),
         member_host(cluster, namespace, member)
     )
 }

@@ -25,6 +25,7 @@ pub mod api;
 pub mod apply;
 pub mod backup;
 mod causes;
+pub mod certificates;
 pub mod cli;
 pub mod controller;
 mod cron;

@@ -77,15 +77,22 @@ wait_ready() {
   in_cluster kubectl get pods -l etcd-core.io/cluster=three -o wide
 }
 
-# The client Service through the API server: works alike in our Kubernetes and in any other.
+# The client Service through the API server: works alike in our Kubernetes and in any other. What
+# clients show and believe is in a Secret.
 write_and_read() {
   in_cluster bash -euo pipefail -c '
+    bundle=$(mktemp -d)
+    trap "rm -rf $bundle" EXIT
+    for file in ca.crt tls.crt tls.key; do
+      kubectl get secret three-client -o go-template="{{index .data \"$file\" | base64decode}}" > "$bundle/$file"
+    done
+    export ETCDCTL_CACERT=$bundle/ca.crt ETCDCTL_CERT=$bundle/tls.crt ETCDCTL_KEY=$bundle/tls.key
     exec 3< <(exec kubectl port-forward service/three-client :2379 2>&1)
     forward=$!
-    trap "kill $forward" EXIT
+    trap "kill $forward; rm -rf $bundle" EXIT
     read -r line <&3
     [[ $line =~ 127\.0\.0\.1:([0-9]+) ]] || { echo "$line" >&2; exit 1; }
-    export ETCDCTL_ENDPOINTS=127.0.0.1:${BASH_REMATCH[1]}
+    export ETCDCTL_ENDPOINTS=https://127.0.0.1:${BASH_REMATCH[1]}
     run() { echo "   \$ etcdctl $*"; etcdctl "$@"; }
     run put greeting "hello from $(hostname)"
     run get greeting
@@ -119,6 +126,7 @@ up() {
   fi
   say "    kubectl get etcdcluster --watch" \
     "    kubectl describe etcdcluster three" \
+    "    kubectl get secret three-client          what clients mount: CA, certificate, key, endpoints" \
     "    kubectl delete pod three-0-0             it comes back by itself, with its data" \
     "    kubectl scale etcdcluster one --replicas=3"
   [ -z "$OWN" ] || say "Logs are in $STATE/log."

@@ -14,7 +14,12 @@ ip route add default via "$IP"
 echo 1 > /proc/sys/net/ipv4/ip_forward
 echo 1 > /proc/sys/net/ipv4/conf/all/route_localnet
 mount -t tmpfs tmpfs /run
-mkdir -p /run/containerd "$D"/{containerd,kubelet,cni,probe/{lower,upper,work,merged}}
+mkdir -p /run/containerd "$D"/{containerd,kubelet,cni,log/{pods,containers},probe/{lower,upper,work,merged}}
+# A kubelet clears away the logs of pods it does not know: those of the other nodes.
+for logs in pods containers; do
+  mkdir -p /var/log/$logs
+  mount --bind "$D/log/$logs" /var/log/$logs
+done
 
 # Inside a container whose own root is an overlay, overlays cannot be stacked: layers are copied then.
 SNAPSHOTTER=native
@@ -63,6 +68,7 @@ touch "$D/loaded" # load.sh imports what is newer
 # failCgroupV1: the kubelet starts on hosts that still have version 1.
 # maxContainerRestartPeriod: tests kill the same container again and again, and need not wait minutes for it.
 # imageGCHighThresholdPercent: no registry could give an image back that a host with a full disk lets the kubelet collect.
+# syncFrequency: how long until a pod that mounts a Secret sees that it was changed; a minute otherwise.
 cat > "$D/kubelet.yaml" << C
 apiVersion: kubelet.config.k8s.io/v1beta1
 kind: KubeletConfiguration
@@ -79,6 +85,7 @@ authorization: {mode: Webhook}
 resolvConf: ""
 crashLoopBackOff: {maxContainerRestartPeriod: 2s}
 imageGCHighThresholdPercent: 100
+syncFrequency: 10s
 evictionHard: {imagefs.available: 1%, nodefs.available: 1%, memory.available: 100Mi}
 C
 until kubectl get --raw /readyz > /dev/null 2>&1; do sleep 0.2; done # up.sh limits the time

@@ -13,6 +13,7 @@ use etcd_proto::etcdserverpb::*;
 use tonic::Status;
 use tonic::transport::{Channel, Endpoint};
 
+use crate::load::Bundle;
 use crate::watch::Watch;
 
 /// A call without an answer for this long fails with `Cancelled`, so that no test waits for ever.
@@ -121,21 +122,35 @@ fn bytes(of: impl AsRef<[u8]>) -> Bytes {
     Bytes::copy_from_slice(of.as_ref())
 }
 
+fn endpoint(url: &str) -> Endpoint {
+    Endpoint::from_shared(url.to_owned())
+        .expect("a URL")
+        .connect_timeout(Duration::from_secs(2))
+        .timeout(CALL_LIMIT)
+        .tcp_nodelay(true)
+        .initial_stream_window_size(4 << 20)
+        .initial_connection_window_size(16 << 20)
+}
+
 impl Client {
     /// A client of the member at `url`; connects on first use.
     ///
     /// # Panics
     /// If `url` is none.
     pub fn new(url: &str) -> Client {
-        let endpoint = Endpoint::from_shared(url.to_owned())
-            .expect("a URL")
-            .connect_timeout(Duration::from_secs(2))
-            .timeout(CALL_LIMIT)
-            .tcp_nodelay(true)
-            .initial_stream_window_size(4 << 20)
-            .initial_connection_window_size(16 << 20);
         Client {
-            channel: endpoint.connect_lazy(),
+            channel: endpoint(url).connect_lazy(),
+        }
+    }
+
+    /// The same with TLS: the member is believed to be `host`.
+    ///
+    /// # Panics
+    /// If `url` is none, or the bundle holds no certificates.
+    pub fn secure(url: &str, host: &str, bundle: &Bundle) -> Client {
+        let endpoint = endpoint(url).tls_config(bundle.config(host));
+        Client {
+            channel: endpoint.expect("certificates").connect_lazy(),
         }
     }
 

@@ -3,12 +3,15 @@
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use tokio::io::AsyncWriteExt;
 use tokio::process::{Child, Command};
 
+use crate::load::Bundle;
+use crate::scratch::Scratch;
 use crate::stock;
 use crate::target::Target;
 
@@ -32,6 +35,8 @@ pub struct Etcdctl {
     program: PathBuf,
     endpoints: String,
     flags: Vec<String>,
+    /// Where its certificates are, as long as it is used.
+    certificates: Option<Arc<Scratch>>,
 }
 
 impl Etcdctl {
@@ -44,7 +49,32 @@ impl Etcdctl {
             program: stock::binaries()?.etcdctl,
             endpoints: endpoints.join(","),
             flags: Vec::new(),
+            certificates: None,
         })
+    }
+
+    /// Shows a client's certificate. Members are reached by addresses that theirs do not
+    /// name, so whom it talks to is not verified.
+    ///
+    /// # Errors
+    /// If there is no place for the files, or the bundle has no certificate.
+    pub fn showing(mut self, bundle: &Bundle) -> Result<Etcdctl> {
+        let (certificate, key) = bundle.identity.as_ref().context("a certificate")?;
+        let folder = Scratch::new()?;
+        let write = |name: &str, content: &[u8]| -> Result<String> {
+            let path = folder.path().join(name);
+            std::fs::write(&path, content)
+                .with_context(|| format!("writing {}", path.display()))?;
+            Ok(path.display().to_string())
+        };
+        let flags = [
+            format!("--cert={}", write("tls.crt", certificate)?),
+            format!("--key={}", write("tls.key", key)?),
+            "--insecure-skip-tls-verify=true".to_owned(),
+        ];
+        self.flags.extend(flags);
+        self.certificates = Some(Arc::new(folder));
+        Ok(self)
     }
 
     /// Adds flags to every command, such as `--cacert`.

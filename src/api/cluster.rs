@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     BootstrapSpec, EtcdClusterStatus, ImageSpec, MaintenanceSpec, OptionsSpec, PodTemplate,
-    RecoverySpec, ServiceSpec, StorageSpec,
+    RecoverySpec, ServiceSpec, StorageSpec, TlsSpec,
 };
 
 /// A cluster of etcd, kept as its spec says.
@@ -69,6 +69,9 @@ pub struct EtcdClusterSpec {
     /// Where members keep their data; a claim of 8Gi each if left out.
     #[serde(default)]
     pub storage: StorageSpec,
+    /// TLS of clients and of members among themselves.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<TlsSpec>,
     /// What it begins with, if not empty.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bootstrap: Option<BootstrapSpec>,

@@ -37,6 +37,24 @@ pub const ANNOTATION_CLUSTER_ID: &str = "etcd-core.io/cluster-id";
 pub const ANNOTATION_MEMBER_ID: &str = "etcd-core.io/member-id";
 /// On a claim: why its member left. A retired claim is never mounted again.
 pub const ANNOTATION_RETIRED: &str = "etcd-core.io/retired";
+/// On a claim: `https` if its member's log names peers by https URLs.
+pub const ANNOTATION_PEER_SCHEME: &str = "etcd-core.io/peer-scheme";
+/// On an `EtcdCluster`, set by a person: a new value replaces the operator's own CAs,
+/// in two phases.
+pub const ANNOTATION_ROTATE_CA: &str = "etcd-core.io/rotate-ca";
+/// On a CA's Secret: the phase its replacement is in.
+pub const ANNOTATION_ROTATION: &str = "etcd-core.io/rotation";
+/// On a CA's Secret: when that phase began. On the Secret for clients: when they last
+/// had something new to load.
+pub const ANNOTATION_ROTATION_SINCE: &str = "etcd-core.io/rotation-since";
+/// On a Secret with certificates: fingerprints of the CAs that vouched for the ones
+/// before, `client=...,peer=...`.
+pub const ANNOTATION_PREVIOUS_CA: &str = "etcd-core.io/previous-ca";
+/// On a pod: schemes its etcd listens with, `client=https,peer=http` or `client=both`.
+pub const ANNOTATION_SCHEMES: &str = "etcd-core.io/schemes";
+/// On a pod: digest of its certificates. The kubelet looks at a pod anew, and at the
+/// Secrets it mounts, when an annotation changes.
+pub const ANNOTATION_CERTIFICATES: &str = "etcd-core.io/certificates";
 /// On a StatefulSet and its pods while a restore is under way: what the pod is there
 /// for, `held:<restore>` or `restored:<token>`.
 pub const ANNOTATION_START: &str = "etcd-core.io/start";

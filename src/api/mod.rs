@@ -21,6 +21,7 @@ mod service;
 mod sidecar;
 mod status;
 mod storage;
+mod tls;
 
 pub use backup::{
     Artifact, BackupPhase, ClusterRef, DeletionPolicy, EtcdBackup, EtcdBackupSpec, EtcdBackupStatus,
@@ -57,6 +58,10 @@ pub use status::{
     ImageEngine, MemberRole, MemberStatus, Phase, PlanStatus, RefusedResize, Ticket, TicketKind,
 };
 pub use storage::{ClaimSpec, EmptyDirSpec, RetentionPolicy, StorageMedium, StorageSpec};
+pub use tls::{
+    CertManager, ClientTls, ClientTransport, IssuerRef, OwnAuthority, PeerStage, PeerTls,
+    PeerTransport, Plaintext, TlsMode, TlsSpec, TlsStatus, seconds,
+};
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceDefinition, JSON,

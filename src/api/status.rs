@@ -5,7 +5,7 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Ancestor, ClusterRestore, LastLeader};
+use super::{Ancestor, ClusterRestore, LastLeader, TlsStatus};
 
 /// State of a cluster. Some of it is memory, not a mirror: `clusterID`,
 /// `nextSerial`, `bootstrap` and the members' tickets are recorded before the act
@@ -79,6 +79,9 @@ pub struct EtcdClusterStatus {
     #[schemars(length(max = 64))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub members: Vec<MemberStatus>,
+    /// TLS in effect. Absent: all is plain, or nothing was decided yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<TlsStatus>,
     /// What is done next, and what is not being done.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub plan: Option<PlanStatus>,
@@ -112,6 +115,7 @@ impl Default for EtcdClusterStatus {
             next_serial: 0,
             bootstrap: None,
             members: Vec::new(),
+            tls: None,
             plan: None,
             conditions: Vec::new(),
         }
@@ -173,6 +177,9 @@ pub struct Bootstrap {
     /// Names of the members on the list.
     #[schemars(length(max = 7))]
     pub members: Vec<String>,
+    /// Whether the list names https URLs.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub secure: bool,
 }
 
 /// What is known of a member.
@@ -405,11 +412,13 @@ pub enum ConditionType {
     MaintenanceWindow,
     /// `spec.paused` is set.
     Paused,
+    /// TLS is in effect as the spec says, and its certificates are in order.
+    TLSReady,
 }
 
 impl ConditionType {
     /// Every type, in the order they are listed in status.
-    pub const ALL: [ConditionType; 12] = [
+    pub const ALL: [ConditionType; 13] = [
         ConditionType::Ready,
         ConditionType::Reconciling,
         ConditionType::Stalled,
@@ -422,6 +431,7 @@ impl ConditionType {
         ConditionType::Resizing,
         ConditionType::MaintenanceWindow,
         ConditionType::Paused,
+        ConditionType::TLSReady,
     ];
 
     /// The condition's `type`.
@@ -439,6 +449,7 @@ impl ConditionType {
             ConditionType::Resizing => "Resizing",
             ConditionType::MaintenanceWindow => "MaintenanceWindow",
             ConditionType::Paused => "Paused",
+            ConditionType::TLSReady => "TLSReady",
         }
     }
 }

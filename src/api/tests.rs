@@ -49,6 +49,10 @@ fn good_specs_are_accepted() {
         json!({"podTemplate": {"spec": {
             "sidecars": [{"name": "x", "image": "x", "volumeMounts": [{"name": "v", "mountPath": "/v"}]}],
             "volumes": [{"name": "v", "secret": {"name": "s"}}]}}}),
+        json!({"tls": {"client": {"mode": "Operator", "plaintext": "Allowed", "operator": {"duration": "720h"}}, "peer": {"mode": "Operator"}}}),
+        json!({"tls": {"client": {"mode": "Secret", "secretRef": {"name": "a"}, "operatorSecretRef": {"name": "b"}}}}),
+        json!({"tls": {"client": {"mode": "Disabled", "plaintext": "Allowed"}, "peer": {"mode": "Disabled"}}}),
+        json!({"tls": {"client": {"mode": "CertManager", "certManager": {"issuerRef": {"name": "a"}}, "settleDuration": "30s"}}}),
     ] {
         let cluster = cluster(spec.clone());
         assert!(
@@ -73,6 +77,34 @@ fn o32_specs_that_make_no_sense_are_refused_with_what_is_allowed() {
         (
             json!({"replicas": 9}),
             "replicas must be 0 (asleep), 1, 3, 5 or 7",
+        ),
+        (
+            json!({"tls": {"client": {"mode": "Operator", "secretRef": {"name": "a"}}}}),
+            "tls.client.secretRef belongs to mode Secret, and to no other: certificates have one source",
+        ),
+        (
+            json!({"tls": {"peer": {"mode": "Secret", "secretRef": {"name": "a"}, "operator": {}}}}),
+            "tls.peer.operator is for mode Operator only: certificates have one source",
+        ),
+        (
+            json!({"tls": {"client": {"mode": "Secret", "secretRef": {"name": "a"}}}}),
+            "tls.client.operatorSecretRef belongs to mode Secret",
+        ),
+        (
+            json!({"tls": {"client": {"mode": "Operator", "certManager": {"issuerRef": {"name": "a"}}}}}),
+            "tls.client.certManager belongs to mode CertManager, and to no other: certificates have one source",
+        ),
+        (
+            json!({"tls": {"peer": {"mode": "CertManager"}}}),
+            "tls.peer.certManager belongs to mode CertManager, and to no other: certificates have one source",
+        ),
+        (
+            json!({"tls": {"peer": {"mode": "Secret", "certManager": {"issuerRef": {"name": "a"}}, "secretRef": {"name": "a"}}}}),
+            "tls.peer.certManager belongs to mode CertManager, and to no other: certificates have one source",
+        ),
+        (
+            json!({"tls": {"client": {"mode": "Disabled", "plaintext": "Denied"}}}),
+            "plaintext cannot be Denied in mode Disabled",
         ),
         (
             json!({"image": {"tag": "v1"}}),

@@ -20,7 +20,7 @@ pub use metrics::{Metrics, ReconcileOutcome};
 pub use rbac::{Rule, rules};
 pub use server::Health;
 
-use std::{collections::HashMap, net::SocketAddr, sync::Arc};
+use std::{collections::HashMap, net::SocketAddr, sync::Arc, time::Duration};
 
 use kube::{Client, Config, runtime::events::Recorder};
 use parking_lot::Mutex;
@@ -48,6 +48,8 @@ pub struct Options {
     pub concurrency: u16,
     /// Clusters whose members are restarted at a time for the operator's own sake.
     pub voluntary_updates: u16,
+    /// Time between two looks at Secrets that others renew, while all is well.
+    pub secrets_interval: Duration,
 }
 
 /// Why the operator ended.

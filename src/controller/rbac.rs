@@ -70,6 +70,16 @@ const RULES: &[Rule] = &[
         "poddisruptionbudgets",
         &["get", "list", "watch", "create", "patch"],
     ),
+    // Each by its name, in the cluster's own namespace; never listed or watched.
+    rule("", "secrets", &["get", "create", "patch", "delete"]),
+    // Only where a cluster asks for certificates of cert-manager.
+    rule(
+        "cert-manager.io",
+        "certificates",
+        &["get", "create", "patch"],
+    ),
+    rule("cert-manager.io", "issuers", &["get"]),
+    rule("cert-manager.io", "clusterissuers", &["get"]),
     rule("events.k8s.io", "events", &["create", "patch"]),
     Rule {
         group: "coordination.k8s.io",

@@ -166,6 +166,7 @@ impl Worker {
             Turn::Again(after) => Ok((Some(after), around.outcome)),
             Turn::Gone => {
                 self.context.forget(&around.namespace, &around.name);
+                self.observer.forget(&around.namespace, &around.name);
                 Ok((None, ReconcileOutcome::Gone))
             }
         }

@@ -44,13 +44,13 @@ pub(super) async fn run(context: Arc<Context>, probe: Probe, options: Options) {
     };
     let controllers = scopes.into_iter().map(|namespace| {
         let context = Arc::clone(&context);
-        let probe = probe.clone();
+        let (probe, options) = (probe.clone(), options.clone());
         async move {
             info!(
                 namespace = namespace.as_deref().unwrap_or("*"),
                 "watches EtcdClusters"
             );
-            controller(context, probe, namespace.as_deref(), options.concurrency).await;
+            controller(context, probe, namespace.as_deref(), &options).await;
         }
     });
     join_all(controllers).await;
@@ -70,7 +70,7 @@ async fn controller(
     context: Arc<Context>,
     probe: Probe,
     namespace: Option<&str>,
-    concurrency: u16,
+    options: &Options,
 ) {
     let client = &context.client;
     let (sets, set_stream) = watch::<StatefulSet>(client, namespace);
@@ -89,7 +89,12 @@ async fn controller(
     let clusters: Api<Guarded> = api(client, namespace);
     let (reader, writer) = reflector::store();
     let artifacts = Artifacts::new(client, namespace, reader.clone());
-    let observer = Observer::new(caches, artifacts.caches.clone(), probe);
+    let observer = Observer::new(
+        caches,
+        artifacts.caches.clone(),
+        probe,
+        options.secrets_interval,
+    );
     let worker = Arc::new(reconcile::Worker {
         context: Arc::clone(&context),
         observer: observer.clone(),
@@ -97,7 +102,7 @@ async fn controller(
     let keeper = Arc::new(jobs::Worker {
         context: Arc::clone(&context),
         observer,
-        concurrency,
+        concurrency: options.concurrency,
     });
     // Our own writes of status are not news; an annotation may ask for a restart.
     let specs = watcher(clusters, watcher::Config::default())
@@ -115,7 +120,7 @@ async fn controller(
     Controller::for_stream(specs, reader)
         .with_config(
             Config::default()
-                .concurrency(concurrency)
+                .concurrency(options.concurrency)
                 .debounce(Duration::from_millis(20)),
         )
         .reconcile_on(set_stream)

@@ -487,6 +487,9 @@ impl Around<'_> {
     ) -> Plan<EtcdBackupStatus> {
         let spec = &self.backup.spec;
         let of = run_of("backup", &self.backup.name_any());
+        let asks_members = matches!(work, Work::Snapshot(_));
+        let cluster = self.observed.cluster.as_deref().filter(|_| asks_members);
+        let member_tls = cluster.and_then(told::member_tls);
         let job = Run {
             namespace: &self.backup.namespace().unwrap_or_default(),
             name: &run.job,
@@ -496,7 +499,7 @@ impl Around<'_> {
             given: Given {
                 destination: &spec.destination,
                 encryption: spec.encryption.as_ref(),
-                member_tls: None,
+                member_tls: member_tls.as_deref(),
             },
             spec: &spec.job,
         }

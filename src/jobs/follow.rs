@@ -8,7 +8,6 @@ use kube::{Resource, ResourceExt};
 use crate::{
     api::{ANNOTATION_TEMPLATE, EtcdBackupSchedule, EtcdCluster, duration_seconds},
     backup::run::{FollowRun, Progress, Voter},
-    identity,
     plan::{Call, Kind},
     render::{self, Given, Run, Settings, Work, run_of},
 };
@@ -83,12 +82,7 @@ pub(crate) fn step(
     let work = Work::Follow(FollowRun {
         // By the Service: members come and go, and the run need not restart for that.
         voters: vec![Voter {
-            endpoint: format!(
-                "http://{}.{}.svc:{}",
-                identity::client_service(&of.name),
-                of.namespace,
-                identity::CLIENT_PORT
-            ),
+            endpoint: told::service(cluster),
             tls_server_name: None,
             member_id: None,
         }],
@@ -112,7 +106,7 @@ pub(crate) fn step(
         given: Given {
             destination: &template.destination,
             encryption: template.encryption.as_ref(),
-            member_tls: None,
+            member_tls: told::member_tls(cluster).as_deref(),
         },
         spec: &template.job,
     }

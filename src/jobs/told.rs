@@ -3,9 +3,11 @@
 use kube::ResourceExt;
 
 use crate::{
-    api::{EtcdCluster, MemberRole},
+    api::{EtcdCluster, MemberRole, TlsMode},
     backup::run::{ClusterRef, Voter},
+    certificates::clients_secret,
     identity,
+    render::transport,
 };
 
 /// A cluster, as runs are told of it; `None` until it has formed.
@@ -37,14 +39,52 @@ pub(crate) fn voters(cluster: &EtcdCluster) -> Vec<Voter> {
         .filter(|member| member.role == MemberRole::Voter && member.id.is_some())
         .collect();
     voters.sort_by_key(|member| (!member.healthy, leads(&member.name)));
+    let secure = secure(cluster);
     voters
         .into_iter()
         .map(|member| Voter {
-            endpoint: identity::client_url(&name, &namespace, &member.name),
+            endpoint: identity::client_url(&name, &namespace, &member.name, secure),
             tls_server_name: None,
             member_id: member.id.clone(),
         })
         .collect()
+}
+
+/// Whether runs talk to members by TLS: where no plain connection is served. While TLS is
+/// switched on or off, every member serves plain ones.
+fn secure(cluster: &EtcdCluster) -> bool {
+    let listens = transport::listens(cluster);
+    listens.client_tls && !listens.client_plain
+}
+
+/// URL of the cluster's Service for clients.
+pub(crate) fn service(cluster: &EtcdCluster) -> String {
+    format!(
+        "{}://{}.{}.svc:{}",
+        identity::scheme(secure(cluster)),
+        identity::client_service(&cluster.name_any()),
+        cluster.namespace().unwrap_or_default(),
+        identity::CLIENT_PORT
+    )
+}
+
+/// The Secret with what runs need for TLS to members; `None`: they need nothing. In mode
+/// Secret it is the one that the operator uses itself.
+pub(crate) fn member_tls(cluster: &EtcdCluster) -> Option<String> {
+    if !secure(cluster) {
+        return None;
+    }
+    let in_effect = transport::in_effect(cluster).client.as_ref()?;
+    let spec = cluster
+        .spec
+        .tls
+        .as_ref()
+        .and_then(|tls| tls.client.as_ref());
+    let own = spec.and_then(|client| client.operator_secret_ref.as_ref());
+    Some(match own {
+        Some(own) if in_effect.mode == TlsMode::Secret => own.name.clone(),
+        _ => clients_secret(&cluster.name_any()),
+    })
 }
 
 /// Whether a voter of it serves.
@@ -89,5 +129,32 @@ mod tests {
             ("c2", vec!["c1".to_owned()])
         );
         assert!(serves(&cluster));
+    }
+
+    #[test]
+    fn runs_speak_tls_where_members_speak_nothing_else() {
+        let spoken = |client: serde_json::Value, spec: serde_json::Value| {
+            let cluster: EtcdCluster = serde_json::from_value(serde_json::json!({
+                "apiVersion": "etcd-core.io/v1alpha1", "kind": "EtcdCluster",
+                "metadata": {"name": "demo", "namespace": "n"},
+                "spec": {"tls": {"client": spec}}, "status": {"tls": {"client": client}}
+            }))
+            .unwrap();
+            (service(&cluster), member_tls(&cluster))
+        };
+        let plain = ("http://demo-client.n.svc:2379".to_owned(), None);
+        let secure = |secret: &str| {
+            let url = "https://demo-client.n.svc:2379".to_owned();
+            (url, Some(secret.to_owned()))
+        };
+        let own = serde_json::json!({"mode": "Operator"});
+        assert_eq!(spoken(serde_json::json!(null), own.clone()), plain);
+        assert_eq!(spoken(own.clone(), own.clone()), secure("demo-client"));
+        let both = serde_json::json!({"mode": "Operator", "plaintext": "Allowed"});
+        assert_eq!(spoken(both, own), plain);
+        let theirs = serde_json::json!({"mode": "Secret",
+            "secretRef": {"name": "mine"}, "operatorSecretRef": {"name": "operators"}});
+        let in_effect = serde_json::json!({"mode": "Secret", "secret": "mine"});
+        assert_eq!(spoken(in_effect, theirs), secure("operators"));
     }
 }

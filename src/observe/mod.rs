@@ -3,7 +3,10 @@
 
 mod artifacts;
 mod cache;
+mod certificates;
 mod damage;
+mod dial;
+mod listeners;
 mod members;
 mod objects;
 mod probe;
@@ -11,6 +14,14 @@ mod trim;
 
 pub(crate) use artifacts::{ArtifactCaches, Trimmed};
 pub use cache::{Cache, Filler, cache, cache_by};
+#[cfg(test)]
+pub(crate) use certificates::facts_of;
+pub use certificates::{CertificatesSeen, ClientsSeen, LeafSeen, OfferSeen, Problem, RequestSeen};
+pub(crate) use certificates::{
+    Offer, Sought, Texts, clients_offer, leaf, needs, offer, origins, previous, read_authority,
+    texts,
+};
+pub use dial::{Greeting, Identity};
 #[cfg(test)]
 pub(crate) use objects::assemble;
 pub use objects::{Caches, ObserveError, Source};
@@ -21,14 +32,17 @@ pub use trim::Trim;
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
+    time::Duration,
 };
 
+use certificates::Keyring;
 use jiff::Timestamp;
 use k8s_openapi::api::{core::v1::Service, policy::v1::PodDisruptionBudget};
 
 use crate::{
     admission::Report,
     api::{EtcdBackup, EtcdBackupSchedule, EtcdCluster, EtcdRestore},
+    certificates::Purpose,
 };
 
 /// Everything known of one cluster at one time.
@@ -49,6 +63,8 @@ pub struct Observed {
     pub foreign: Vec<String>,
     /// etcd's member list by a linearizable read; `None` without a quorum.
     pub membership: Option<Membership>,
+    /// Certificates, as far as they concern this cluster.
+    pub certificates: CertificatesSeen,
     /// Its backups.
     pub backups: Vec<Arc<EtcdBackup>>,
     /// Its schedules of backups.
@@ -130,6 +146,46 @@ pub struct PodSeen {
     pub report: Option<Report>,
     /// What etcd says, while it runs.
     pub etcd: Option<EtcdSeen>,
+    /// What it listens with, as its template says.
+    pub schemes: Schemes,
+    /// Fingerprints of the certificates its listeners show.
+    pub served: BTreeMap<Purpose, String>,
+    /// Whether its listeners take a certificate of the CA with that fingerprint.
+    pub accepts: BTreeMap<(Purpose, String), bool>,
+}
+
+/// Schemes of a pod's listeners.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Schemes {
+    /// Whether clients may speak TLS.
+    pub client_tls: bool,
+    /// Whether clients may speak in plain.
+    pub client_plain: bool,
+    /// Whether members speak TLS to it; else in plain.
+    pub peer_tls: bool,
+}
+
+impl Default for Schemes {
+    fn default() -> Self {
+        Schemes {
+            client_tls: false,
+            client_plain: true,
+            peer_tls: false,
+        }
+    }
+}
+
+impl Schemes {
+    /// Reads the annotation of a pod's template.
+    pub fn parse(text: &str) -> Schemes {
+        let is = |part: &str| text.split(',').any(|found| found == part);
+        let both = is("client=both");
+        Schemes {
+            client_tls: both || is("client=https"),
+            client_plain: both || !is("client=https"),
+            peer_tls: is("peer=https"),
+        }
+    }
 }
 
 /// A claim of ours.
@@ -152,6 +208,8 @@ pub struct ClaimSeen {
     pub resizing: Option<String>,
     /// Whether the cluster owns it, so that it goes when the cluster goes.
     pub owned: bool,
+    /// Whether its member's log names peers by https URLs.
+    pub secure_peers: bool,
     /// Whether it is being deleted.
     pub deleting: bool,
 }
@@ -229,15 +287,23 @@ pub struct Observer {
     caches: Caches,
     artifacts: ArtifactCaches,
     probe: Probe,
+    keyring: Keyring,
 }
 
 impl Observer {
-    /// An observer over these caches.
-    pub(crate) fn new(caches: Caches, artifacts: ArtifactCaches, probe: Probe) -> Self {
+    /// An observer over these caches, which looks that often at Secrets that others
+    /// renew.
+    pub(crate) fn new(
+        caches: Caches,
+        artifacts: ArtifactCaches,
+        probe: Probe,
+        secrets_interval: Duration,
+    ) -> Self {
         Observer {
             caches,
             artifacts,
             probe,
+            keyring: Keyring::new(secrets_interval),
         }
     }
 
@@ -250,9 +316,22 @@ impl Observer {
     ) -> Result<Observed, ObserveError> {
         let mut observed = self.caches.read(cluster, source).await?;
         self.artifacts_of(cluster, source, &mut observed).await?;
+        let (seen, access) = self
+            .keyring
+            .read(&self.caches.client, cluster, &observed, source)
+            .await?;
+        observed.certificates = seen;
+        listeners::greet(&self.probe, cluster, &mut observed, &access).await;
+        listeners::introduce(&self.probe, cluster, &observed, &access);
         members::ask(&self.probe, &mut observed, source).await;
+        listeners::note(&self.probe, &mut observed);
         self.nodes_off(cluster, &mut observed).await;
         Ok(observed)
+    }
+
+    /// Forgets a cluster that is gone, and the keys to it.
+    pub fn forget(&self, namespace: &str, name: &str) {
+        self.keyring.forget(namespace, name);
     }
 
     /// The way to the members.

@@ -1,6 +1,6 @@
 //! Reads a cluster's objects, from watched caches or from the API server itself.
 
-use std::{fmt::Debug, sync::Arc};
+use std::{collections::BTreeMap, fmt::Debug, sync::Arc};
 
 use k8s_openapi::{
     NamespaceResourceScope,
@@ -16,15 +16,16 @@ use serde::de::DeserializeOwned;
 
 use crate::{
     api::{
-        ANNOTATION_CLUSTER_ID, ANNOTATION_MEMBER_ID, ANNOTATION_RETIRED, ANNOTATION_SPEC,
-        ANNOTATION_START, ANNOTATION_TEMPLATE, ANNOTATION_TICKET, EtcdCluster, LABEL_CLUSTER,
-        LABEL_MANAGED_BY, LABEL_MEMBER, LABEL_ROLE, MANAGED_BY, ROLE_VOTER,
+        ANNOTATION_CLUSTER_ID, ANNOTATION_MEMBER_ID, ANNOTATION_PEER_SCHEME, ANNOTATION_RETIRED,
+        ANNOTATION_SCHEMES, ANNOTATION_SPEC, ANNOTATION_START, ANNOTATION_TEMPLATE,
+        ANNOTATION_TICKET, EtcdCluster, LABEL_CLUSTER, LABEL_MANAGED_BY, LABEL_MEMBER, LABEL_ROLE,
+        MANAGED_BY, ROLE_VOTER,
     },
     backup::run::Answer,
     identity,
 };
 
-use super::{Cache, ClaimSeen, Observed, PodSeen, StatefulSetSeen, damage::damage};
+use super::{Cache, ClaimSeen, Observed, PodSeen, Schemes, StatefulSetSeen, damage::damage};
 
 /// Where to read from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,6 +44,14 @@ pub enum ObserveError {
     List {
         /// Kind of the objects.
         kind: &'static str,
+        /// How it failed.
+        source: Box<kube::Error>,
+    },
+    /// One object could not be read.
+    #[error("cannot read {what}: {source}")]
+    Get {
+        /// What was read.
+        what: String,
         /// How it failed.
         source: Box<kube::Error>,
     },
@@ -294,6 +303,7 @@ fn claim_seen(claim: &PersistentVolumeClaim, uid: Option<&str>) -> ClaimSeen {
             .and_then(|spec| spec.storage_class_name.clone()),
         resizing: resizing(claim),
         owned: owned_by(meta, uid),
+        secure_peers: annotation(meta, ANNOTATION_PEER_SCHEME).is_some_and(|s| s == "https"),
         deleting: meta.deletion_timestamp.is_some(),
     }
 }
@@ -354,6 +364,11 @@ fn pod_seen(pod: &Pod) -> PodSeen {
         made_of: made_of(pod),
         report: None,
         etcd: None,
+        schemes: annotation(meta, ANNOTATION_SCHEMES)
+            .map(|text| Schemes::parse(text))
+            .unwrap_or_default(),
+        served: BTreeMap::new(),
+        accepts: BTreeMap::new(),
     }
 }
 

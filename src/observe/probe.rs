@@ -12,7 +12,7 @@ use http_body_util::{BodyExt, Empty, Limited};
 use hyper::StatusCode;
 use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
-    rt::TokioExecutor,
+    rt::{TokioExecutor, TokioIo},
 };
 use tonic::transport::{Channel, Endpoint};
 
@@ -21,7 +21,12 @@ use crate::{
     identity::{CLIENT_PORT, METRICS_PORT},
 };
 
-use super::{EtcdMember, EtcdSeen, Membership, RaisedAlarm};
+use crate::certificates::Purpose;
+
+use super::{
+    EtcdMember, EtcdSeen, Membership, RaisedAlarm,
+    dial::{self, Book, Greeting, Secure},
+};
 
 const CONNECT: Duration = Duration::from_secs(1);
 const REQUEST: Duration = Duration::from_secs(3);
@@ -52,6 +57,7 @@ pub enum ProbeError {
 #[derive(Clone)]
 pub struct Probe {
     http: Client<HttpConnector, Empty<Bytes>>,
+    book: Book,
 }
 
 impl Default for Probe {
@@ -61,17 +67,63 @@ impl Default for Probe {
         let http = Client::builder(TokioExecutor::new())
             .pool_max_idle_per_host(0) // pod addresses are reused by other pods
             .build(connector);
-        Probe { http }
+        Probe {
+            http,
+            book: Book::default(),
+        }
     }
 }
 
 impl Probe {
-    /// A connection to the client port of the pod at `ip`.
+    /// A connection to the client port of the pod at `ip`: with TLS, if the pod was
+    /// introduced so, and then only to the member it is.
     pub async fn channel(&self, ip: &str) -> Result<Channel, ProbeError> {
         let endpoint = Endpoint::from_shared(url(ip, CLIENT_PORT, "")?)?
             .connect_timeout(CONNECT)
             .timeout(REQUEST);
-        Ok(endpoint.connect().await?)
+        let Some(secure) = self.book.secure(ip) else {
+            return Ok(endpoint.connect().await?);
+        };
+        let origin = format!("https://{}:{CLIENT_PORT}", secure.host);
+        let endpoint = endpoint.origin(
+            origin
+                .parse()
+                .map_err(|_| ProbeError::Address(secure.host.clone()))?,
+        );
+        let (book, ip) = (self.book.clone(), ip.to_owned());
+        let connector = tower::service_fn(move |_: http::Uri| {
+            let (book, ip, secure) = (book.clone(), ip.clone(), secure.clone());
+            async move {
+                let (stream, served) = dial::connect(&ip, CLIENT_PORT, &secure).await?;
+                book.note(&ip, served);
+                Ok::<_, std::io::Error>(TokioIo::new(stream))
+            }
+        });
+        Ok(endpoint.connect_with_connector(connector).await?)
+    }
+
+    /// From now on dials the pod at `ip` with TLS, or, by `None`, in plain.
+    pub(super) fn introduce(&self, ip: &str, secure: Option<Secure>) {
+        self.book.write(ip, secure);
+    }
+
+    /// Fingerprint of the certificate the client port at `ip` showed the last time.
+    pub(super) fn served(&self, ip: &str) -> Option<String> {
+        self.book.served(ip)
+    }
+
+    /// What a pod's listener showed when it was last looked at.
+    pub(super) fn last_greeting(&self, pod_uid: &str, purpose: Purpose) -> Option<String> {
+        self.book.last_greeting(pod_uid, purpose)
+    }
+
+    pub(super) fn note_greeting(&self, pod_uid: &str, purpose: Purpose, served: &str) {
+        self.book.note_greeting(pod_uid, purpose, served);
+    }
+
+    /// What a listener shows, and whether it takes what it is shown.
+    pub(super) async fn greet(&self, ip: &str, port: u16, secure: &Secure) -> Greeting {
+        dial::greet(ip, port, secure).await
     }
 
     /// What `admit` says at `ip`; `None` if it is not there, because etcd runs.
@@ -97,7 +149,7 @@ impl Probe {
         } else {
             "/readyz"
         };
-        let healthy = ready || self.get(ip, METRICS_PORT, path).await?.0 == StatusCode::OK;
+        let healthy = ready || passed(&self.get(ip, METRICS_PORT, path).await);
         Ok(EtcdSeen {
             member_id: header.member_id,
             cluster_id: header.cluster_id,
@@ -165,6 +217,14 @@ impl Probe {
     }
 }
 
+/// Whether a health check went well. Without a quorum it waits for longer than anybody
+/// here does: a member that answers otherwise is there all the same.
+fn passed(answer: &Result<(StatusCode, Bytes), ProbeError>) -> bool {
+    answer
+        .as_ref()
+        .is_ok_and(|(status, _)| *status == StatusCode::OK)
+}
+
 /// Reads an alarm among the errors of a status: `memberID:13803658152347727308 alarm:NOSPACE `.
 fn alarm(error: &str) -> Option<RaisedAlarm> {
     let mut words = error.split_whitespace();
@@ -184,6 +244,15 @@ fn url(ip: &str, port: u16, path: &str) -> Result<String, ProbeError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_health_check_that_does_not_answer_was_not_passed() {
+        let nothing = || Bytes::new();
+        assert!(passed(&Ok((StatusCode::OK, nothing()))));
+        assert!(!passed(&Ok((StatusCode::SERVICE_UNAVAILABLE, nothing()))));
+        let late = ProbeError::Http("deadline has elapsed".to_owned());
+        assert!(!passed(&Err(late)));
+    }
 
     #[test]
     fn alarms_are_read_from_a_status() {

@@ -248,7 +248,8 @@ pub(super) fn deliver(
     let pod = member
         .pod()
         .filter(|pod| !pod.ticketed && member.may_get_ticket())?;
-    let url = |name: &str| identity::peer_url(roster.cluster, roster.namespace, name);
+    let url =
+        |name: &str| identity::peer_url(roster.cluster, roster.namespace, name, record.secure);
     let ticket = TicketPaper {
         kind: TicketKind::Bootstrap,
         pod_uid: pod.uid.clone(),
@@ -309,7 +310,12 @@ fn begin(
     let ids: Vec<u64> = waiting
         .iter()
         .map(|member| {
-            let url = identity::peer_url(roster.cluster, roster.namespace, &member.name);
+            let url = identity::peer_url(
+                roster.cluster,
+                roster.namespace,
+                &member.name,
+                roster.secure_peers,
+            );
             identity::member_id(&url, &token)
         })
         .collect();
@@ -318,6 +324,7 @@ fn begin(
         cluster_id: identity::hex(identity::cluster_id(&ids)),
         token,
         members: waiting.iter().map(|member| member.name.clone()).collect(),
+        secure: roster.secure_peers,
     };
     let reason = if late.is_empty() {
         format!("all {} members wait to be admitted", waiting.len())

@@ -4,17 +4,19 @@
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use kube::core::ApiResource;
+use kube::core::{ApiResource, GroupVersionKind};
 use serde_json::Value;
 
 use crate::{
     api::{
         Ancestor, Bootstrap, ClusterRestore, Departure, EtcdBackup, EtcdClusterStatus, HistoryMark,
-        MemberRole, RefusedResize, RestoreStage, Ticket,
+        MemberRole, RefusedResize, RestoreStage, Ticket, TlsStatus,
     },
-    identity,
+    certificates::{Phase, Purpose},
+    identity, render,
 };
 
+use super::Grant;
 /// Ancestors that are remembered.
 const LINEAGE_MAX: usize = 16;
 
@@ -48,6 +50,8 @@ pub enum Call {
         /// resourceVersion it was judged by, where that matters.
         resource_version: Option<String>,
     },
+    /// Make or change Secrets of certificates. Keys are made by `apply`.
+    Certificates(CertificateCall),
     /// Ask etcd.
     Etcd(EtcdCall),
 }
@@ -79,12 +83,50 @@ pub enum Kind {
     Pod,
     /// A member's claim.
     Claim,
+    /// A Secret. Only deleted this way: keys are made by `apply`.
+    Secret,
+    /// A Certificate of cert-manager.
+    Certificate,
     /// The Job of a run.
     Job,
     /// The Deployment of increments.
     Deployment,
     /// An EtcdBackup.
     Backup,
+}
+
+/// A call about certificates: reads a Secret, and writes it if it is not what it
+/// should be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CertificateCall {
+    /// Make a CA, if there is none.
+    MakeAuthority {
+        /// What for.
+        purpose: Purpose,
+    },
+    /// Take a CA to that phase, if it is in the one before.
+    RotateAuthority {
+        /// Which one.
+        purpose: Purpose,
+        /// The phase.
+        to: Phase,
+        /// The request it answers.
+        request: String,
+    },
+    /// The Secret of a member.
+    Member {
+        /// The member.
+        member: String,
+        /// What it may be given.
+        grants: Vec<Grant>,
+    },
+    /// The Secret for clients.
+    Clients {
+        /// What it may be given.
+        grant: Grant,
+        /// Where clients are to go.
+        endpoints: String,
+    },
 }
 
 /// A call of a member's gRPC services.
@@ -110,6 +152,15 @@ pub enum EtcdCall {
         member: String,
         /// Its ID.
         id: u64,
+    },
+    /// Name the URL under which a member listens to its peers.
+    UpdatePeers {
+        /// The member.
+        member: String,
+        /// Its ID.
+        id: u64,
+        /// The URL.
+        peer_url: String,
     },
     /// Move leadership; asked of the member that leads.
     MoveLeader {
@@ -231,6 +282,8 @@ pub enum Record {
         /// The ticket.
         ticket: Ticket,
     },
+    /// How clients and members talk from now on.
+    Transport(TlsStatus),
     /// A ticket was not handed out, for certain.
     TicketReturned {
         /// The member.
@@ -312,6 +365,19 @@ impl Call {
             Call::Etcd(EtcdCall::AddLearner { member, .. }) => format!("adds {member}"),
             Call::Etcd(EtcdCall::Promote { member, .. }) => format!("promotes {member}"),
             Call::Etcd(EtcdCall::Remove { member, .. }) => format!("removes {member}"),
+            Call::Etcd(EtcdCall::UpdatePeers { member, .. }) => {
+                format!("names the peer URL of {member}")
+            }
+            Call::Certificates(CertificateCall::MakeAuthority { purpose }) => {
+                format!("makes the {} CA", purpose.as_str())
+            }
+            Call::Certificates(CertificateCall::RotateAuthority { purpose, to, .. }) => {
+                format!("takes the {} CA to phase {}", purpose.as_str(), to.as_str())
+            }
+            Call::Certificates(CertificateCall::Member { member, .. }) => {
+                format!("certifies {member}")
+            }
+            Call::Certificates(CertificateCall::Clients { .. }) => "certifies clients".to_owned(),
             Call::Etcd(EtcdCall::MoveLeader { to, .. }) => format!("moves leadership to {to}"),
             Call::Etcd(EtcdCall::Compact { revision }) => format!("compacts up to {revision}"),
             Call::Etcd(EtcdCall::Defragment { member }) => format!("defragments {member}"),
@@ -406,6 +472,7 @@ impl Record {
             Record::Defragmented { member, at } => {
                 status.member_mut(member).defragmented_at = Some(Time(*at));
             }
+            Record::Transport(tls) => status.tls = Some(tls.clone()),
             Record::TicketReturned { member } => status.member_mut(member).ticket = None,
             Record::Joined { member, id } => {
                 let line = status.member_mut(member);
@@ -480,10 +547,15 @@ impl Kind {
         use k8s_openapi::api::{
             apps::v1::{Deployment, StatefulSet},
             batch::v1::Job,
-            core::v1::{PersistentVolumeClaim, Pod, Service},
+            core::v1::{PersistentVolumeClaim, Pod, Secret, Service},
             policy::v1::PodDisruptionBudget,
         };
         match self {
+            Kind::Secret => ApiResource::erase::<Secret>(&()),
+            Kind::Certificate => {
+                let gvk = GroupVersionKind::gvk(render::CERT_MANAGER, "v1", "Certificate");
+                ApiResource::from_gvk(&gvk)
+            }
             Kind::Service => ApiResource::erase::<Service>(&()),
             Kind::DisruptionBudget => ApiResource::erase::<PodDisruptionBudget>(&()),
             Kind::StatefulSet => ApiResource::erase::<StatefulSet>(&()),
@@ -504,6 +576,8 @@ impl std::fmt::Display for Kind {
             Kind::StatefulSet => "StatefulSet",
             Kind::Pod => "Pod",
             Kind::Claim => "PersistentVolumeClaim",
+            Kind::Secret => "Secret",
+            Kind::Certificate => "Certificate",
             Kind::Job => "Job",
             Kind::Deployment => "Deployment",
             Kind::Backup => "EtcdBackup",

@@ -10,6 +10,7 @@ use crate::{
         ANNOTATION_RETIRED, ANNOTATION_TICKET, EtcdCluster, LABEL_ROLE, Quantity, ROLE_VOTER,
         RetentionPolicy, Ticket,
     },
+    certificates::{Purpose, Requested, member_secret},
     identity,
     observe::Observed,
     render::{self, Settings, Start},
@@ -17,8 +18,9 @@ use crate::{
 
 use super::{
     Member, Roster, Step,
-    call::{Call, EtcdCall, Kind, Manifest, Record},
+    call::{Call, CertificateCall, EtcdCall, Kind, Manifest, Record},
     restore::{self, Part},
+    tls,
 };
 
 /// The calls of `step`, in order, for a cluster that was read live, as `observed`
@@ -60,6 +62,43 @@ pub fn calls(
             calls
         }
         Step::EnsureMember { member } => around.make(&member)?,
+        Step::SetTransport { tls } => vec![Call::Record(Record::Transport(tls))],
+        Step::MakeAuthority { purpose } => {
+            vec![Call::Certificates(CertificateCall::MakeAuthority {
+                purpose,
+            })]
+        }
+        Step::RotateAuthority {
+            purpose,
+            to,
+            request,
+        } => vec![Call::Certificates(CertificateCall::RotateAuthority {
+            purpose,
+            to,
+            request,
+        })],
+        Step::RequestCertificate { request } => around.request(request).into_iter().collect(),
+        Step::CertifyMember { member, grants } => {
+            vec![Call::Certificates(CertificateCall::Member {
+                member,
+                grants,
+            })]
+        }
+        Step::CertifyClients { grant, endpoints } => {
+            vec![Call::Certificates(CertificateCall::Clients {
+                grant,
+                endpoints,
+            })]
+        }
+        Step::UpdatePeerUrl {
+            member,
+            id,
+            peer_url,
+        } => vec![Call::Etcd(EtcdCall::UpdatePeers {
+            member,
+            id,
+            peer_url,
+        })],
         Step::BeginRestore { restore } => vec![Call::Record(Record::Restore(restore))],
         Step::AdvanceRestore { stage, message } => {
             vec![Call::Record(Record::RestoreStage { stage, message })]
@@ -103,7 +142,17 @@ pub fn calls(
         Step::DiscardCandidate { member } => vec![Call::Record(Record::Removed {
             members: vec![member],
         })],
-        Step::ForgetMember { member } => vec![Call::Record(Record::Forgotten { member })],
+        Step::ForgetMember { member } => {
+            let keys = observed.certificates.secrets.get(&member);
+            let keys = keys.map(|uid| Call::Delete {
+                kind: Kind::Secret,
+                name: member_secret(&member),
+                uid: uid.clone(),
+                resource_version: None,
+            });
+            let forget = Call::Record(Record::Forgotten { member });
+            keys.into_iter().chain([forget]).collect()
+        }
         Step::IssueTicket { member, ticket } => around.issue(&member, &ticket)?,
         Step::AddMember { member, peer_url } => {
             vec![Call::Etcd(EtcdCall::AddLearner { member, peer_url })]
@@ -209,6 +258,16 @@ fn patch(kind: Kind, name: String, patch: serde_json::Value) -> Call {
     }
 }
 
+/// What is asked of cert-manager.
+fn certificate(body: serde_json::Value, name: String, seen: bool) -> Call {
+    Call::Apply(Manifest {
+        kind: Kind::Certificate,
+        name,
+        body,
+        seen,
+    })
+}
+
 fn manifest<K>(kind: Kind, object: &K, seen: bool) -> Call
 where
     K: Resource<DynamicType = ()> + Serialize,
@@ -254,6 +313,17 @@ impl Around<'_> {
         ]
     }
 
+    fn request(&self, request: Requested) -> Option<Call> {
+        let name = request.name(&self.cluster.name_any());
+        let mut purposes = Purpose::ALL.into_iter();
+        let purpose = purposes.find(|purpose| Requested::of(*purpose).contains(&request))?;
+        let spec = render::cert_manager(self.cluster, purpose)?;
+        let body = render::certificate(self.cluster, request, spec);
+        let requests = self.observed.certificates.requests.as_ref();
+        let seen = requests.is_some_and(|requests| requests.contains_key(&name));
+        Some(certificate(body, name, seen))
+    }
+
     /// Makes what a member lacks: a blank claim, never one for a member that has data
     /// on record, and its StatefulSet.
     fn make(&self, member: &str) -> Result<Vec<Call>, String> {
@@ -265,8 +335,16 @@ impl Around<'_> {
             let claim = render::claim(self.cluster, member, spec, None);
             manifest(Kind::Claim, &claim, false)
         });
+        // A pod waits for ever for a Secret that is not there.
+        let grants = tls::grants(self.cluster, &self.roster, self.observed);
+        let certificates = (!grants.is_empty()).then(|| {
+            Call::Certificates(CertificateCall::Member {
+                member: member.to_owned(),
+                grants,
+            })
+        });
         let set = self.stateful_set(member)?;
-        Ok(claim.into_iter().chain([set]).collect())
+        Ok(claim.into_iter().chain(certificates).chain([set]).collect())
     }
 
     /// Records the founder, then makes it as the record says.

@@ -137,7 +137,7 @@ fn bring_in(
         return Plan::step(
             Step::IssueTicket {
                 member: name.clone(),
-                ticket: join_ticket(cluster, roster, learner, id, &pod.uid),
+                ticket: join_ticket(cluster, roster, id, &pod.uid),
             },
             format!("admits {name} as learner {}", identity::hex(id)),
         );
@@ -164,14 +164,10 @@ fn bring_in(
     Plan::wait(format!("waits for learner {name}: {}", learner.trouble()))
 }
 
-fn join_ticket(
-    cluster: &EtcdCluster,
-    roster: &Roster<'_>,
-    learner: &Member<'_>,
-    id: u64,
-    pod_uid: &str,
-) -> TicketPaper {
-    let url = |name: &str| identity::peer_url(roster.cluster, roster.namespace, name);
+fn join_ticket(cluster: &EtcdCluster, roster: &Roster<'_>, id: u64, pod_uid: &str) -> TicketPaper {
+    let url = |name: &str| {
+        identity::peer_url(roster.cluster, roster.namespace, name, roster.secure_peers)
+    };
     let members = roster.members.iter().filter(|member| member.etcd.is_some());
     TicketPaper {
         kind: TicketKind::Join,
@@ -181,10 +177,10 @@ fn join_ticket(
         token: cluster.metadata.uid.clone().unwrap_or_default(),
         initial_cluster: members
             .map(|member| match member.etcd {
-                Some(line) if !line.name.is_empty() && member.name != learner.name => line
+                Some(line) if !line.peer_urls.is_empty() => line
                     .peer_urls
                     .iter()
-                    .map(|url| format!("{}={url}", line.name))
+                    .map(|url| format!("{}={url}", member.name))
                     .collect::<Vec<_>>()
                     .join(","),
                 _ => format!("{}={}", member.name, url(&member.name)),
@@ -270,7 +266,12 @@ fn grow(
     Plan::step(
         Step::AddMember {
             member: name.clone(),
-            peer_url: identity::peer_url(roster.cluster, roster.namespace, name),
+            peer_url: identity::peer_url(
+                roster.cluster,
+                roster.namespace,
+                name,
+                roster.secure_peers,
+            ),
         },
         format!("{voters} members, {wanted} wanted; adds {name} as a learner"),
     )

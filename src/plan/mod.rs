@@ -4,6 +4,7 @@
 //! EtcdCluster + Observed + now -> Roster -> the first part that has something to say:
 //!   restore      a cluster that is made anew; nothing else meanwhile
 //!   objects      Services and budget, what is missing of members, labels, claims
+//!   tls          certificates, how members and clients talk, replacement of CAs
 //!   bootstrap    until the cluster has formed
 //!   volume       claims that grow
 //!   membership   learners, scale, members that are replaced
@@ -24,18 +25,22 @@ mod repair;
 pub(crate) mod restore;
 mod roster;
 mod step;
+mod tls;
 mod update;
 mod upgrade;
 mod volume;
 mod windows;
 
-pub use call::{Call, EtcdCall, Kind, Manifest, Record, Reply};
+pub use call::{Call, CertificateCall, EtcdCall, Kind, Manifest, Record, Reply};
 pub use calls::calls;
 pub use quota::{Space, space};
 pub use repair::Loss;
 pub(crate) use roster::quorum;
 pub use roster::{Member, Roster};
 pub use step::Step;
+pub use tls::TlsVerdict;
+pub(crate) use tls::wanting;
+pub use tls::wanting::{Exchange, Grant};
 pub use upgrade::Outgoing;
 pub use volume::{Volumes, have_grown, volumes};
 pub use windows::{WindowState, Windows, windows};
@@ -65,6 +70,8 @@ pub struct Plan {
     pub update_pending: bool,
     /// Set when nobody asked for the step: the operator wants it, in a window.
     pub voluntary: bool,
+    /// What to say of TLS.
+    pub tls: TlsVerdict,
 }
 
 /// Why only a human can help.
@@ -157,8 +164,8 @@ impl Plan {
     /// How long until the next look, if nothing happens before.
     pub fn patience(&self) -> Duration {
         match (&self.step, self.is_settled()) {
-            (Step::None, true) => Duration::from_secs(15),
-            (Step::None, false) => Duration::from_secs(2),
+            (Step::None, true) if !self.tls.busy => Duration::from_secs(15),
+            (Step::None, _) => Duration::from_secs(2),
             (_, _) => Duration::from_millis(200),
         }
     }
@@ -207,7 +214,10 @@ pub fn plan(
             ))
         };
     }
-    if let Some(plan) = restore::plan(cluster, &roster, observed, settings, now) {
+    if let Some(mut plan) = restore::plan(cluster, &roster, observed, settings, now) {
+        let tls = tls::upkeep(cluster, &roster, observed, now);
+        plan = tls.step.unwrap_or(plan);
+        plan.tls = tls.verdict;
         return plan;
     }
     if let Some(stalled) = roster.foreign_cluster() {
@@ -216,7 +226,11 @@ pub fn plan(
     let pod_spec = render::pod_spec_digest(cluster);
     let windows = windows(cluster.spec.maintenance.as_ref(), now).state;
     roster.outgoing = upgrade::outgoing(cluster, &roster, settings, &pod_spec, windows);
+    let tls = tls::decide(cluster, &roster, observed, now);
     let mut plan = objects::shared(cluster, &roster, observed)
+        .or_else(|| tls.step.clone())
+        // A cluster is not made without what the spec asks for.
+        .or_else(|| tls.waits.clone().filter(|_| tls.holds).map(Plan::wait))
         .or_else(|| {
             if roster.formed() {
                 None
@@ -232,7 +246,9 @@ pub fn plan(
         .or_else(|| quota::plan(cluster, &roster, windows, now))
         .or_else(|| update::plan(cluster, &roster, settings, &pod_spec, windows))
         .or_else(|| volume::waits(cluster, &roster))
+        .or_else(|| tls.waits.map(Plan::wait))
         .unwrap_or_else(Plan::idle);
+    plan.tls = tls.verdict;
     let notes = objects::lingering(&roster)
         .into_iter()
         .chain(repair::notes(cluster, &roster, now))

@@ -110,6 +110,11 @@ fn untagged(cluster: &EtcdCluster, roster: &Roster<'_>, member: &Member<'_>) -> 
             "writes the cluster ID and the member ID of {name} on its claim"
         ));
     }
+    if claim.cluster_id.is_some() && claim.secure_peers != roster.secure_peers {
+        return Some(format!(
+            "writes on the claim of {name} by which scheme its log names peers"
+        ));
+    }
     let spec = &cluster.spec.storage;
     let owned = spec.when_deleted == RetentionPolicy::Delete;
     if claim.owned != owned {

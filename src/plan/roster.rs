@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
     admission::Found,
-    api::{EtcdCluster, MemberRole, MemberStatus, TicketKind},
+    api::{EtcdCluster, MemberRole, MemberStatus, TicketKind, TlsStatus},
     identity,
     observe::{EtcdMember, EtcdSeen, MemberObjects, Observed, PodSeen},
 };
@@ -33,6 +33,8 @@ pub struct Roster<'a> {
     pub out_of_service: &'a BTreeSet<String>,
     /// The voter that makes room for a new member; the plan fills it in.
     pub outgoing: Option<Outgoing>,
+    /// Whether members listen with TLS for each other, or are being made to.
+    pub secure_peers: bool,
 }
 
 /// One member.
@@ -113,7 +115,7 @@ impl<'a> Roster<'a> {
             .map(|(serial, member)| {
                 let status = known.iter().find(|status| status.name == member);
                 let objects = observed.members.get(&member).unwrap_or(&NOTHING);
-                let url = identity::peer_url(name, namespace, &member);
+                let is_url = |url: &String| identity::is_peer_url(url, name, namespace, &member);
                 let known_id = status
                     .and_then(|status| status.id.as_deref())
                     .and_then(identity::parse_hex)
@@ -125,7 +127,7 @@ impl<'a> Roster<'a> {
                         .or_else(|| {
                             list.members
                                 .iter()
-                                .find(|line| line.peer_urls.contains(&url))
+                                .find(|line| line.peer_urls.iter().any(is_url))
                         })
                 });
                 let was_removed = status.is_some_and(|status| status.role == MemberRole::Removed);
@@ -158,6 +160,9 @@ impl<'a> Roster<'a> {
             strangers,
             quorum: membership.is_some(),
             next_serial: latched.max(used).max(retired),
+            secure_peers: status
+                .and_then(|status| status.tls.as_ref())
+                .is_some_and(TlsStatus::secures_peers),
             members,
             out_of_service: &observed.out_of_service,
             outgoing: None,
@@ -245,7 +250,7 @@ fn serial_of(cluster: &str, namespace: &str, line: &EtcdMember) -> Option<i64> {
         let host = url.split("://").nth(1)?;
         let member = host.split('.').next()?.strip_suffix("-0")?;
         let serial = identity::member_serial(cluster, member)?;
-        (identity::peer_url(cluster, namespace, member) == *url).then_some(serial)
+        identity::is_peer_url(url, cluster, namespace, member).then_some(serial)
     })
 }
 

@@ -4,8 +4,13 @@ use jiff::Timestamp;
 
 use crate::{
     admission::TicketPaper,
-    api::{Bootstrap, ClusterRestore, Departure, HistoryMark, RestoreStage, RetentionPolicy},
+    api::{
+        Bootstrap, ClusterRestore, Departure, HistoryMark, RestoreStage, RetentionPolicy, TlsStatus,
+    },
+    certificates::{Phase, Purpose, Requested},
 };
+
+use super::Grant;
 
 /// One step of a plan. `apply` carries it out.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -223,6 +228,53 @@ pub enum Step {
         /// resourceVersion it was judged by.
         resource_version: String,
     },
+    /// Record how clients and members are to talk; pods follow, one at a time.
+    SetTransport {
+        /// What is in effect from now on.
+        tls: TlsStatus,
+    },
+    /// Make a CA of the cluster's own.
+    MakeAuthority {
+        /// What for.
+        purpose: Purpose,
+    },
+    /// Go on with the replacement of a CA.
+    RotateAuthority {
+        /// Which one.
+        purpose: Purpose,
+        /// The phase that begins.
+        to: Phase,
+        /// The request it answers.
+        request: String,
+    },
+    /// Ask cert-manager for a certificate.
+    RequestCertificate {
+        /// Which one.
+        request: Requested,
+    },
+    /// Bring the Secret of a member's certificates to what it should be.
+    CertifyMember {
+        /// The member.
+        member: String,
+        /// What it may be given.
+        grants: Vec<Grant>,
+    },
+    /// Bring the Secret for clients to what it should be.
+    CertifyClients {
+        /// What it may be given.
+        grant: Grant,
+        /// Where clients are to go.
+        endpoints: String,
+    },
+    /// Tell etcd the URL under which a member listens to its peers.
+    UpdatePeerUrl {
+        /// The member.
+        member: String,
+        /// Its ID.
+        id: u64,
+        /// The URL.
+        peer_url: String,
+    },
 }
 
 impl Step {
@@ -261,6 +313,13 @@ impl Step {
             Step::SetReplicas { .. } => "SetReplicas",
             Step::UpdateMember { .. } => "UpdateMember",
             Step::RestartPod { .. } => "RestartPod",
+            Step::SetTransport { .. } => "SetTransport",
+            Step::MakeAuthority { .. } => "MakeAuthority",
+            Step::RotateAuthority { .. } => "RotateAuthority",
+            Step::CertifyMember { .. } => "CertifyMember",
+            Step::RequestCertificate { .. } => "RequestCertificate",
+            Step::CertifyClients { .. } => "CertifyClients",
+            Step::UpdatePeerUrl { .. } => "UpdatePeerUrl",
         }
     }
 
@@ -275,6 +334,11 @@ impl Step {
             | Step::MarkHistory { .. }
             | Step::Compact { .. }
             | Step::DisarmNoSpace { .. }
+            | Step::SetTransport { .. }
+            | Step::MakeAuthority { .. }
+            | Step::RotateAuthority { .. }
+            | Step::RequestCertificate { .. }
+            | Step::CertifyClients { .. }
             | Step::BeginRestore { .. }
             | Step::AdvanceRestore { .. }
             | Step::HoldMembers { .. }
@@ -298,6 +362,8 @@ impl Step {
             | Step::GrowClaim { member, .. }
             | Step::Defragment { member, .. }
             | Step::UpdateMember { member }
+            | Step::CertifyMember { member, .. }
+            | Step::UpdatePeerUrl { member, .. }
             | Step::RestartPod { member, .. } => Some(member),
         }
     }

@@ -20,6 +20,10 @@ fn o10_three_members_bootstrap_once_all_of_them_wait() {
         world.taken(),
         [
             "ApplyShared",
+            "SetTransport",
+            "MakeAuthority",
+            "MakeAuthority",
+            "CertifyClients",
             "CreateMember",
             "CreateMember",
             "CreateMember",

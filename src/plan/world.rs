@@ -11,9 +11,11 @@ mod blows;
 mod etcd;
 mod faults;
 mod invariants;
+mod issuers;
 mod keepers;
 mod kubelet;
 mod runs;
+mod secrets;
 mod stores;
 mod view;
 
@@ -78,6 +80,7 @@ pub(super) struct World {
     /// By the UID of their claim.
     volumes: BTreeMap<String, Volume>,
     etcd: Etcd,
+    secrets: secrets::Secrets,
     /// Nodes that are off for ever.
     pub(super) out_of_service: BTreeSet<String>,
     /// Whether the namespace is going away.
@@ -136,6 +139,7 @@ impl World {
             bad_pods: BTreeSet::new(),
             volumes: BTreeMap::new(),
             etcd: Etcd::default(),
+            secrets: secrets::Secrets::default(),
             out_of_service: BTreeSet::new(),
             terminating: false,
             tickets: BTreeMap::new(),
@@ -166,6 +170,8 @@ impl World {
         self.run_storage();
         self.run_scheduler();
         self.run_kubelets();
+        self.issue();
+        self.mount();
         self.run_jobs();
         self.run_etcd();
         self.remember();

@@ -1,5 +1,7 @@
 //! What a human should do: pure, from what is shown.
 
+use crate::certificates::TlsReason;
+
 use super::view::View;
 
 /// Sentences, the most urgent first; none if there is nothing to do.
@@ -73,6 +75,14 @@ pub(super) fn advice(view: &View) -> Vec<String> {
         all.push(format!(
             "The last step failed, and is tried again: {}",
             ended(&failed.message)
+        ));
+    }
+    if let Some(tls) = view.condition("TLSReady").filter(|c| c.status == "False")
+        && tls.reason != TlsReason::Switching.as_str()
+    {
+        all.push(format!(
+            "Certificates: {} Nothing is restarted for it, and it goes on once that is mended.",
+            ended(&tls.message)
         ));
     }
     if view.is("UpdatePending") {

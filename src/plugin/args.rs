@@ -149,7 +149,7 @@ pub(super) enum Command {
     /// need certificates they come from the Secret <cluster>-client (get on that
     /// Secret), for as long as the command runs. Without an etcdctl here, the one in the
     /// member's own pod is run (create pods/exec), if its image has one, as stock
-    /// images do; that way needs a cluster without client TLS.
+    /// images do, with the member's own certificate.
     Ctl {
         /// The cluster.
         cluster: String,

@@ -1,9 +1,11 @@
-//! The client bundle: the Secret with the certificate that clients of a cluster use.
+//! What a client of a cluster shows and believes: from the Secret that the operator
+//! keeps for clients, or, where users have certificates of their own, with the one they
+//! gave the operator.
 
 use k8s_openapi::api::core::v1::Secret;
 use kube::ResourceExt;
 
-use crate::api::EtcdCluster;
+use crate::{api::EtcdCluster, certificates::clients_secret};
 
 use super::{PluginError, error, target::Target};
 
@@ -15,25 +17,36 @@ pub(super) struct Bundle {
     pub(super) key: Vec<u8>,
 }
 
-/// Name of the Secret.
-pub(super) fn name(cluster: &str) -> String {
-    format!("{cluster}-client")
-}
-
-/// Reads the bundle; `None` if there is none, so clients need no certificate.
+/// Reads the bundle; `None` if members serve clients in plain.
 pub(super) async fn read(
     target: &Target,
     cluster: &EtcdCluster,
 ) -> Result<Option<Bundle>, PluginError> {
-    let name = name(&cluster.name_any());
-    let found = target.secrets().get_opt(&name).await;
-    let found = found.map_err(|error| error::kube(&format!("read the Secret {name}"), error))?;
-    found.as_ref().map(from_secret).transpose()
+    let status = cluster.status.as_ref();
+    let tls = status.and_then(|status| status.tls.as_ref());
+    if tls.and_then(|tls| tls.client.as_ref()).is_none() {
+        return Ok(None);
+    }
+    let get = async |name: String| {
+        let found = target.secrets().get(&name).await;
+        found.map_err(|error| error::kube(&format!("read the Secret {name}"), error))
+    };
+    let clients = get(clients_secret(&cluster.name_any())).await?;
+    let spec = cluster
+        .spec
+        .tls
+        .as_ref()
+        .and_then(|tls| tls.client.as_ref());
+    let own = spec.and_then(|client| client.operator_secret_ref.as_ref());
+    match own {
+        None => from_secrets(&clients, &clients).map(Some),
+        Some(own) => from_secrets(&clients, &get(own.name.clone()).await?).map(Some),
+    }
 }
 
-/// The bundle in a Secret.
-pub(super) fn from_secret(secret: &Secret) -> Result<Bundle, PluginError> {
-    let entry = |key: &str| {
+/// The CAs of one Secret, and the certificate of the same or of another.
+pub(super) fn from_secrets(authorities: &Secret, own: &Secret) -> Result<Bundle, PluginError> {
+    let entry = |secret: &Secret, key: &str| {
         let found = secret.data.as_ref().and_then(|data| data.get(key));
         found
             .map(|bytes| bytes.0.clone())
@@ -46,8 +59,8 @@ pub(super) fn from_secret(secret: &Secret) -> Result<Bundle, PluginError> {
             })
     };
     Ok(Bundle {
-        ca: entry("ca.crt")?,
-        certificate: entry("tls.crt")?,
-        key: entry("tls.key")?,
+        ca: entry(authorities, "ca.crt")?,
+        certificate: entry(own, "tls.crt")?,
+        key: entry(own, "tls.key")?,
     })
 }

@@ -9,6 +9,7 @@ use tokio::io::{AsyncWriteExt, copy};
 use crate::{
     api::{EtcdCluster, MemberRole},
     identity,
+    render::CERTIFICATES,
 };
 
 use super::{
@@ -31,13 +32,7 @@ pub(super) async fn run(
     let member = serving(cluster)?;
     let bundle = bundle::read(target, cluster).await?;
     let Some(etcdctl) = find(std::env::var_os(ETCDCTL), std::env::var_os("PATH")) else {
-        if bundle.is_some() {
-            return Err(PluginError::Ctl(format!(
-                "there is no etcdctl on the PATH, and {ETCDCTL} names none; clients of {} need certificates, so the one in a pod cannot be used either",
-                cluster.name_any()
-            )));
-        }
-        return in_pod(target, &member, args).await;
+        return in_pod(target, &member, bundle.is_some(), args).await;
     };
     let local = Local::open(target, &member).await?;
     let scheme = if bundle.is_some() { "https" } else { "http" };
@@ -116,11 +111,27 @@ fn find(
     })
 }
 
-/// Runs the etcdctl of the member's image in its pod.
-async fn in_pod(target: &Target, member: &str, args: &[String]) -> Result<u8, PluginError> {
+/// Runs the etcdctl of the member's image in its pod; where clients need certificates,
+/// with the member's own.
+async fn in_pod(
+    target: &Target,
+    member: &str,
+    secure: bool,
+    args: &[String],
+) -> Result<u8, PluginError> {
     let pod = identity::pod_name(member);
+    let flags = secure.then(|| {
+        let file = |flag: &str, file: &str| format!("--{flag}={CERTIFICATES}/client/{file}");
+        [
+            format!("--endpoints=https://localhost:{}", identity::CLIENT_PORT),
+            file("cacert", CA),
+            file("cert", CERTIFICATE),
+            file("key", KEY),
+        ]
+    });
     let command = ["etcdctl".to_owned()]
         .into_iter()
+        .chain(flags.into_iter().flatten())
         .chain(args.iter().cloned());
     let command: Vec<String> = command.collect();
     let params = AttachParams::default().container("etcd").stdin(true);

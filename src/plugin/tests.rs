@@ -307,7 +307,10 @@ fn a_bundle_that_lacks_a_key_names_it() {
         "metadata": {"name": "demo-client"}, "data": {"ca.crt": "eA==", "tls.crt": "eA=="}
     }))
     .unwrap();
-    let said = bundle::from_secret(&secret).err().unwrap().to_string();
+    let said = bundle::from_secrets(&secret, &secret)
+        .err()
+        .unwrap()
+        .to_string();
     assert!(said.contains("demo-client has no tls.key"), "{said}");
 }
 

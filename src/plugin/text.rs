@@ -64,6 +64,7 @@ pub(super) fn status(view: &View, wide: bool) -> String {
     if let Some(image) = &view.image {
         text.push_str(&format!(", image {image}"));
     }
+    text.push_str(&format!("\nTLS {}", view.tls));
     text.push_str("\n\nMembers\n");
     text.push_str(&indented_members(view, wide));
     if !view.restores.is_empty() {

@@ -6,7 +6,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::ResourceExt;
 use serde::Serialize;
 
-use crate::api::{EtcdCluster, MemberRole, MemberStatus, PlanStatus};
+use crate::api::{
+    EtcdCluster, MemberRole, MemberStatus, PeerStage, Plaintext, PlanStatus, TlsMode, TlsStatus,
+};
 
 use super::{
     advice::advice,
@@ -36,6 +38,8 @@ pub(super) struct View {
     pub(super) generation: i64,
     pub(super) observed_generation: i64,
     pub(super) age_seconds: i64,
+    /// How clients and members talk, in words.
+    pub(super) tls: String,
     pub(super) members: Vec<MemberView>,
     /// Restores of it that are not over.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -123,6 +127,7 @@ impl View {
             generation: cluster.metadata.generation.unwrap_or_default(),
             observed_generation: status.observed_generation,
             age_seconds: created.map_or(0, |created| seconds(created.0)),
+            tls: tls(status.tls.as_ref()),
             members,
             restores: under_way(status.restore.as_ref(), now),
             plan: status.plan.unwrap_or_default(),
@@ -160,6 +165,37 @@ impl View {
         self.condition(type_)
             .is_some_and(|condition| condition.status == "True")
     }
+}
+
+/// How clients and members talk, and where their certificates come from.
+fn tls(tls: Option<&TlsStatus>) -> String {
+    let origin = |mode: TlsMode, secret: &Option<String>| match (mode, secret) {
+        (TlsMode::Disabled, _) => "nowhere".to_owned(),
+        (TlsMode::Operator, _) => "the operator".to_owned(),
+        (TlsMode::CertManager, _) => "cert-manager".to_owned(),
+        (TlsMode::Secret, secret) => format!("Secret {}", secret.as_deref().unwrap_or("?")),
+    };
+    let clients = match tls.and_then(|tls| tls.client.as_ref()) {
+        None => "none for clients".to_owned(),
+        Some(client) => {
+            let also = match client.plaintext {
+                Plaintext::Allowed => ", who may go without",
+                Plaintext::Denied => "",
+            };
+            format!(
+                "for clients by {}{also}",
+                origin(client.mode, &client.secret)
+            )
+        }
+    };
+    let peers = match tls.and_then(|tls| tls.peer.as_ref()) {
+        None => "none among members".to_owned(),
+        Some(peer) if peer.stage == PeerStage::Prepared => {
+            "none among members, who have certificates".to_owned()
+        }
+        Some(peer) => format!("among members by {}", origin(peer.mode, &peer.secret)),
+    };
+    format!("{clients}; {peers}")
 }
 
 fn member(line: &MemberStatus, leader: Option<&str>, answers: Option<&Answers>) -> MemberView {

@@ -8,11 +8,14 @@ use k8s_openapi::{
 };
 
 use crate::{
-    api::{ANNOTATION_CLUSTER_ID, ANNOTATION_MEMBER_ID, ClaimSpec, EtcdCluster, RetentionPolicy},
+    api::{
+        ANNOTATION_CLUSTER_ID, ANNOTATION_MEMBER_ID, ANNOTATION_PEER_SCHEME, ClaimSpec,
+        EtcdCluster, RetentionPolicy,
+    },
     identity,
 };
 
-use super::metadata;
+use super::{metadata, transport};
 
 /// The claim of `member`, bearing the IDs its data belongs to, if it has any yet.
 /// Only under `whenDeleted: Delete` the cluster owns it.
@@ -27,10 +30,14 @@ pub fn claim(
         metadata.owner_references = None;
     }
     metadata.annotations = ids.map(|(cluster_id, member_id)| {
-        BTreeMap::from([
+        let mut annotations = BTreeMap::from([
             (ANNOTATION_CLUSTER_ID.to_owned(), identity::hex(cluster_id)),
             (ANNOTATION_MEMBER_ID.to_owned(), identity::hex(member_id)),
-        ])
+        ]);
+        if transport::in_effect(cluster).secures_peers() {
+            annotations.insert(ANNOTATION_PEER_SCHEME.to_owned(), "https".to_owned());
+        }
+        annotations
     });
     PersistentVolumeClaim {
         metadata,

@@ -1,16 +1,20 @@
 //! Manifests from the spec: pure, and whole objects every time, as server-side
 //! apply wants them.
 
+mod certificate;
 mod claim;
 mod drift;
 mod pod;
 mod quota;
 mod run;
+pub mod secret;
 mod shared;
 mod sidecar;
 mod start;
 mod stateful_set;
+pub(crate) mod transport;
 
+pub(crate) use certificate::{GROUP as CERT_MANAGER, cert_manager, certificate};
 pub use claim::claim;
 pub use drift::first_difference;
 pub(crate) use pod::DATA_DIR;
@@ -19,6 +23,7 @@ pub(crate) use run::{CONTAINER, Given, Run, Work, run_of};
 pub use shared::Shared;
 pub use start::{Restored, Start};
 pub use stateful_set::{pod_spec_digest, stateful_set, template_digest};
+pub(crate) use transport::DIRECTORY as CERTIFICATES;
 
 use std::collections::BTreeMap;
 

@@ -19,13 +19,13 @@ use k8s_openapi::{
 use crate::{
     admit::{self, BIN_DIR, TICKET_DIR, TICKET_FILE},
     api::{
-        self, ANNOTATION_TICKET, EtcdCluster, LABEL_ROLE, PodTemplate, ROLE_VOTER, Resources,
-        StorageMedium,
+        self, ANNOTATION_SCHEMES, ANNOTATION_TICKET, EtcdCluster, LABEL_ROLE, PodTemplate,
+        ROLE_VOTER, Resources, StorageMedium,
     },
     identity,
 };
 
-use super::{Settings, Start, image, labels, quota, restarted, selector, sidecar};
+use super::{Settings, Start, image, labels, quota, restarted, selector, sidecar, transport};
 
 /// User and group members run as: nobody in particular, and never root.
 pub(super) const USER: i64 = 65_532;
@@ -62,6 +62,9 @@ pub(super) fn template(
         .map(|m| m.annotations.clone())
         .unwrap_or_default();
     annotations.extend(restarted(cluster).map(|(name, at)| (name.to_owned(), at.clone())));
+    if let Some(schemes) = transport::schemes(cluster) {
+        annotations.insert(ANNOTATION_SCHEMES.to_owned(), schemes);
+    }
     PodTemplateSpec {
         metadata: Some(ObjectMeta {
             labels: Some(pod_labels),
@@ -207,6 +210,14 @@ fn etcd(
     command.extend(start.flags());
     command.extend(["--".to_owned(), "etcd".to_owned()]);
     command.extend(flags(cluster, member));
+    let mut mounts = vec![
+        mount("data", VOLUME, false),
+        mount("admission", admit::STATE_DIR, false),
+        mount("ticket", TICKET_DIR, true),
+    ];
+    if !transport::in_effect(cluster).is_plain() {
+        mounts.push(mount(transport::VOLUME, transport::DIRECTORY, true));
+    }
     Container {
         name: "etcd".to_owned(),
         image: Some(image(cluster, settings)),
@@ -227,37 +238,19 @@ fn etcd(
         readiness_probe: Some(probe("/readyz", 3, 5, 3)),
         resources: user.resources.as_ref().map(resources),
         security_context: Some(restricted()),
-        volume_mounts: Some(vec![
-            mount("data", VOLUME, false),
-            mount("admission", admit::STATE_DIR, false),
-            mount("ticket", TICKET_DIR, true),
-        ]),
+        volume_mounts: Some(mounts),
         ..Container::default()
     }
 }
 
 /// etcd's flags, all but those that a ticket adds.
 fn flags(cluster: &EtcdCluster, member: &str) -> Vec<String> {
-    let name = cluster.metadata.name.as_deref().unwrap_or_default();
-    let namespace = cluster.metadata.namespace.as_deref().unwrap_or_default();
-    let listen = |port: u16| format!("http://0.0.0.0:{port}");
-    let mut flags = vec![
-        format!("--name={member}"),
-        format!("--data-dir={DATA_DIR}"),
-        format!("--listen-peer-urls={}", listen(identity::PEER_PORT)),
-        format!("--listen-client-urls={}", listen(identity::CLIENT_PORT)),
-        format!("--listen-metrics-urls={}", listen(identity::METRICS_PORT)),
-        format!(
-            "--initial-advertise-peer-urls={}",
-            identity::peer_url(name, namespace, member)
-        ),
-        format!(
-            "--advertise-client-urls={}",
-            identity::client_url(name, namespace, member)
-        ),
+    let mut flags = vec![format!("--name={member}"), format!("--data-dir={DATA_DIR}")];
+    flags.extend(transport::flags(cluster, member));
+    flags.push(
         // Members that diverge are found and halted, not served.
         "--feature-gates=InitialCorruptCheck=true,CompactHashCheck=true".to_owned(),
-    ];
+    );
     if cluster.spec.options.quota_backend_bytes.is_none()
         && let Some(quota) = quota(cluster)
     {
@@ -287,7 +280,7 @@ fn volumes(cluster: &EtcdCluster, member: &str) -> Vec<Volume> {
             });
         }
     }
-    vec![
+    let mut volumes = vec![
         data,
         Volume {
             name: "admission".to_owned(),
@@ -308,7 +301,9 @@ fn volumes(cluster: &EtcdCluster, member: &str) -> Vec<Volume> {
             }),
             ..Volume::default()
         },
-    ]
+    ];
+    volumes.extend(transport::volume(cluster, member));
+    volumes
 }
 
 fn own_members(cluster: &EtcdCluster) -> LabelSelector {

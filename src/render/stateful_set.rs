@@ -13,7 +13,9 @@ use crate::{
     identity,
 };
 
-use super::{Settings, Start, digest, image_of_spec, metadata, pod, restarted, selector};
+use super::{
+    Settings, Start, digest, image_of_spec, metadata, pod, restarted, selector, transport,
+};
 
 /// The StatefulSet of `member`. `voter` decides a label that the digest of the
 /// template leaves out, so a promotion restarts nothing; as does `start`.
@@ -102,6 +104,10 @@ pub fn pod_spec_digest(cluster: &EtcdCluster) -> String {
     let grown = cluster.status.as_ref().and_then(|s| s.volume_size.as_ref());
     if let Some(size) = grown.filter(|_| spec.options.quota_backend_bytes.is_none()) {
         shape["volume"] = size.as_str().into();
+    }
+    // Absent where there is none, as it was before there was any TLS.
+    if let Some(tls) = transport::shape(cluster) {
+        shape["tls"] = tls;
     }
     digest(&shape)
 }

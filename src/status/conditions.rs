@@ -166,6 +166,10 @@ impl Facts<'_> {
                 "spec.paused is set; nothing is changed".to_owned(),
             ),
             ConditionType::Paused => no(PausedReason::NotPaused.as_str()),
+            ConditionType::TLSReady => {
+                let tls = &self.plan.tls;
+                (tls.ready, tls.reason.as_str(), tls.message.clone())
+            }
         }
     }
 

@@ -2,7 +2,10 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
-use crate::api::{ConditionType, EtcdClusterStatus};
+use crate::{
+    api::{ConditionType, EtcdClusterStatus},
+    certificates::TlsReason,
+};
 
 use super::{MaintenanceWindowReason, ResizingReason};
 
@@ -34,7 +37,7 @@ enum Sound {
 fn sound(type_: ConditionType) -> Sound {
     match type_ {
         ConditionType::Ready => Sound::Good,
-        ConditionType::Available => Sound::Needed,
+        ConditionType::Available | ConditionType::TLSReady => Sound::Needed,
         ConditionType::Stalled
         | ConditionType::QuorumLost
         | ConditionType::Degraded
@@ -83,7 +86,8 @@ fn of(type_: ConditionType, before: Option<&Condition>, now: &Condition) -> Opti
     let invalid = now.reason == MaintenanceWindowReason::InvalidWindow.as_str();
     match (sound(type_), was, is) {
         (Sound::Good | Sound::Needed, false, true) => Some(heard(false)),
-        (Sound::Needed, true, false) => Some(cleared(true)),
+        // Who asked for it need not be warned of it.
+        (Sound::Needed, true, false) => Some(cleared(now.reason != TlsReason::Switching.as_str())),
         (Sound::Bad, _, true) if !was || other_reason => Some(heard(true)),
         (Sound::Neutral, _, true) if !was || other_reason => Some(heard(refused)),
         (Sound::Bad | Sound::Neutral, true, false) => Some(cleared(false)),

@@ -58,6 +58,7 @@ fn memory_is_carried_over_and_the_cluster_id_latched_only_for_the_bootstrap_on_r
         token: "u-1".to_owned(),
         cluster_id: "c1".to_owned(),
         members: vec!["demo-0".to_owned()],
+        secure: false,
     });
     before.member_mut("demo-0").ticket = Some(ticket.clone());
     cluster.status = Some(before);

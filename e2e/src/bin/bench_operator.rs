@@ -29,7 +29,10 @@ struct Arguments {
     #[arg(long, default_value_t = 1800)]
     limit: u64,
     /// Spec of the clusters, JSON.
-    #[arg(long, default_value = r#"{"replicas": 3}"#)]
+    #[arg(
+        long,
+        default_value = r#"{"replicas": 3, "tls": {"client": {"mode": "Disabled"}, "peer": {"mode": "Disabled"}}}"#
+    )]
     spec: String,
     /// At the end, upgrade the operator over all of them: nothing may restart.
     #[arg(long)]

@@ -30,13 +30,28 @@ pub struct Bundle {
     pub identity: Option<(Vec<u8>, Vec<u8>)>,
 }
 
+impl Bundle {
+    /// How it is used for a connection to `host`.
+    pub(crate) fn config(&self, host: &str) -> ClientTlsConfig {
+        let config = ClientTlsConfig::new()
+            .ca_certificate(Certificate::from_pem(&self.ca))
+            .domain_name(host);
+        match &self.identity {
+            Some((certificate, key)) => config.identity(Identity::from_pem(certificate, key)),
+            None => config,
+        }
+    }
+}
+
 /// How a client reaches a cluster.
 #[derive(Clone)]
 pub struct Reach {
     /// URLs: one of the client Service, or those of some members.
     pub endpoints: Vec<String>,
-    /// If set, the client follows the member list and asks this for the hosts it names.
+    /// If set, hosts in URLs are asked of this, in place of the network's DNS.
     pub names: Option<Names>,
+    /// Whether the client follows the member list.
+    pub follows: bool,
     /// For `https` URLs. A test replaces the content as a Secret that is mounted is replaced.
     pub tls: Option<Arc<RwLock<Bundle>>>,
 }
@@ -45,7 +60,7 @@ impl std::fmt::Debug for Reach {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Reach")
             .field("endpoints", &self.endpoints)
-            .field("follows", &self.names.is_some())
+            .field("follows", &self.follows)
             .field("tls", &self.tls.is_some())
             .finish()
     }
@@ -83,13 +98,7 @@ impl Reach {
             .keep_alive_while_idle(true);
         if let Some(bundle) = self.tls.as_ref().filter(|_| scheme == "https") {
             let bundle = bundle.read().clone();
-            let mut config = ClientTlsConfig::new()
-                .ca_certificate(Certificate::from_pem(&bundle.ca))
-                .domain_name(host);
-            if let Some((certificate, key)) = &bundle.identity {
-                config = config.identity(Identity::from_pem(certificate, key));
-            }
-            endpoint = endpoint.tls_config(config).map_err(bad)?;
+            endpoint = endpoint.tls_config(bundle.config(&host)).map_err(bad)?;
         }
         // The limit of an endpoint is for TCP alone.
         let channel = tokio::time::timeout(2 * CONNECT_WITHIN, endpoint.connect())

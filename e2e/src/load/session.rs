@@ -97,7 +97,7 @@ impl Session {
     /// Follows the member list, for ever.
     pub(super) async fn follow(&self) {
         loop {
-            if self.reach.names.is_some() {
+            if self.reach.follows {
                 let (_, client) = self.client().await;
                 let list = tokio::time::timeout(FOLLOW, client.members()).await;
                 if let Ok(Ok(members)) = list {

@@ -6,7 +6,7 @@ use etcd_proto::etcdserverpb::RangeRequest;
 use kube::ResourceExt;
 use kube::api::DeleteParams;
 
-use crate::members::{address, client_of};
+use crate::members::address;
 use crate::world::{condition, with};
 
 #[test]
@@ -87,7 +87,12 @@ fn o09_when_two_of_three_lost_their_data_the_third_is_kept() {
             serializable: true,
             ..get("kept")
         };
-        let answer = client_of(survivor).range(request).await.unwrap();
+        let answer = world
+            .client_of(survivor)
+            .await
+            .range(request)
+            .await
+            .unwrap();
         assert_eq!(answer.kvs[0].value, "by the survivor");
         for pod in world.pods_of("ephemeral").await {
             if pod.name_any() != survivor.name_any() {

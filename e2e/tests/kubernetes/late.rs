@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use kube::ResourceExt;
 use kube::api::{Api, ListParams};
 
-use crate::members::{address, client_of, is_unschedulable, node_of};
+use crate::members::{address, is_unschedulable, node_of};
 use crate::world::{LIMIT, condition, with};
 
 /// Three members, of which no two share a node.
@@ -69,7 +69,7 @@ fn o10_a_late_pod_joins_the_one_cluster_there_is() {
         for pod in world.pods_of("late").await {
             let members = world.members_by(&pod).await;
             assert_eq!(members.len(), 3, "{members:?}");
-            let client = client_of(&pod);
+            let client = world.client_of(&pod).await;
             let answer = eventually(LIMIT, "its status", async || client.status().await).await;
             ids.insert(format!("{:x}", answer.header.unwrap().cluster_id));
         }

@@ -12,12 +12,12 @@ use crate::steady::ELECTION;
 use crate::world::{World, with};
 
 impl World {
-    fn claims(&self) -> Api<PersistentVolumeClaim> {
+    pub(crate) fn claims(&self) -> Api<PersistentVolumeClaim> {
         Api::namespaced(self.client.clone(), &self.namespace)
     }
 
     /// The folder on this machine that is the volume of a claim.
-    async fn folder_of(&self, claim: &str) -> PathBuf {
+    pub(crate) async fn folder_of(&self, claim: &str) -> PathBuf {
         let claim = self.claims().get(claim).await.unwrap();
         let volume = claim.spec.unwrap().volume_name.unwrap();
         let volumes: Api<PersistentVolume> = Api::all(self.client.clone());

@@ -1,6 +1,6 @@
 //! A cluster's members, as Kubernetes and as etcd know them.
 
-use etcd_e2e::{Client, eventually};
+use etcd_e2e::eventually;
 use etcd_proto::etcdserverpb::Member;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::Pod;
@@ -35,7 +35,7 @@ impl World {
 
     /// The members as this pod of the cluster lists them.
     pub(crate) async fn members_by(&self, pod: &Pod) -> Vec<Member> {
-        let client = client_of(pod);
+        let client = self.client_of(pod).await;
         eventually(LIMIT, "the member list", async || client.members().await).await
     }
 
@@ -62,11 +62,6 @@ impl World {
         })
         .await;
     }
-}
-
-/// A client of the member in this pod alone.
-pub(crate) fn client_of(pod: &Pod) -> Client {
-    Client::new(&format!("http://{}:2379", address(pod).unwrap()))
 }
 
 /// How often the pod's containers were started again.

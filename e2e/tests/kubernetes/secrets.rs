@@ -4,14 +4,25 @@ use etcd_e2e::{Client, eventually};
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Api, ListParams, LogParams};
 
-use crate::client::etcdctl;
-use crate::members::client_of;
 use crate::world::{LIMIT, SYSTEM, World, with};
 
 /// What no log, event or status may hold.
 const CANARY: &str = "canary-3f9d71c2e0";
 
 impl World {
+    /// A line of each private key in the Secrets of the namespace.
+    async fn keys(&self) -> Vec<String> {
+        let secrets = self.secrets().list(&ListParams::default()).await.unwrap();
+        let data = secrets
+            .into_iter()
+            .flat_map(|secret| secret.data.unwrap_or_default());
+        let texts = data.filter_map(|(_, bytes)| String::from_utf8(bytes.0).ok());
+        texts
+            .filter(|text| text.contains("PRIVATE KEY"))
+            .map(|text| text.lines().nth(1).expect("a key has lines").to_owned())
+            .collect()
+    }
+
     /// Everything that the containers of these pods have said, also before a restart.
     async fn said(&self, pods: &Api<Pod>) -> Vec<(String, String)> {
         let mut all = Vec::new();
@@ -57,10 +68,10 @@ spec:
         world.apply(verbose).await;
         world.ready("canary", 1).await;
         let pods = world.pods_of("canary").await;
-        let ctl = etcdctl(&pods);
+        let ctl = world.etcdctl(&pods).await;
         world.put("canary", "key", CANARY).await;
         // Requests that fail are logged sooner than others.
-        let client: Client = client_of(&pods[0]);
+        let client: Client = world.client_of(&pods[0]).await;
         let mut large = CANARY.as_bytes().repeat(200_000);
         large.truncate(3 << 20);
         client.put("large", large).await.unwrap_err();
@@ -77,7 +88,7 @@ spec:
         let uid = pods[0].metadata.uid.clone().unwrap();
         assert_eq!(world.machine.kill_in_pod(&uid, "etcd").unwrap(), 1);
         eventually(LIMIT, "it serves again", async || {
-            client_of(&pods[0]).get("key").await
+            world.client_of(&pods[0]).await.get("key").await
         })
         .await;
 
@@ -100,9 +111,14 @@ spec:
             let yaml = world.kubectl(&["get", kind, "-o", "yaml"]).await;
             texts.push((kind.to_owned(), yaml));
         }
+        // Keys of CAs, members and clients are in Secrets, and nowhere else.
+        let keys = world.keys().await;
+        assert!(keys.len() >= 5, "{} keys", keys.len());
+        let secrets: Vec<&str> = keys.iter().map(String::as_str).chain([CANARY]).collect();
         for (name, text) in &texts {
-            let line = text.lines().find(|line| line.contains(CANARY));
-            assert_eq!(line, None, "{name} tells the secret");
+            let told = |line: &&str| secrets.iter().any(|secret| line.contains(secret));
+            let line = text.lines().find(told);
+            assert_eq!(line, None, "{name} tells a secret");
         }
     });
 }
@@ -116,10 +132,13 @@ fn x16_members_run_without_root_token_or_a_root_they_can_write() {
             let spec = pod.spec.unwrap();
             assert_eq!(spec.automount_service_account_token, Some(false));
             let volumes = spec.volumes.unwrap();
+            let secrets = volumes.iter().filter_map(|volume| volume.secret.as_ref());
+            let names: Vec<_> = secrets
+                .map(|secret| secret.secret_name.as_deref())
+                .collect();
+            assert_eq!(names, [Some("one-0-tls")], "its certificates and no other");
             assert!(
-                volumes
-                    .iter()
-                    .all(|volume| volume.projected.is_none() && volume.secret.is_none()),
+                volumes.iter().all(|volume| volume.projected.is_none()),
                 "{volumes:?}"
             );
             let context = spec.security_context.unwrap();

@@ -13,7 +13,7 @@ use kube::api::{Api, EvictParams, ListParams};
 use serde_json::Value;
 
 use crate::life::is_ready;
-use crate::members::{client_of, node_of};
+use crate::members::node_of;
 use crate::world::{LIMIT, SYSTEM, World, condition, with_kept};
 
 /// The node whose proxy leads the tests' own clients to Services: not to be cut off.
@@ -70,7 +70,7 @@ impl World {
     pub(crate) async fn leader_of(&self, cluster: &str) -> Pod {
         eventually(LIMIT, "a leader", async || {
             for pod in self.pods_of(cluster).await {
-                let Ok(status) = client_of(&pod).status().await else {
+                let Ok(status) = self.client_of(&pod).await.status().await else {
                     continue;
                 };
                 if status.leader != 0
@@ -90,9 +90,10 @@ impl World {
         if leader.uid() == pod.uid() {
             return;
         }
-        let status = client_of(pod).status().await.unwrap();
+        let status = self.client_of(pod).await.status().await.unwrap();
         let target = status.header.unwrap().member_id;
-        client_of(&leader).move_leader(target).await.unwrap();
+        let client = self.client_of(&leader).await;
+        client.move_leader(target).await.unwrap();
         eventually(LIMIT, "it leads", async || {
             let leader = self.leader_of(cluster).await;
             if leader.uid() == pod.uid() {
@@ -265,15 +266,13 @@ fn o31_without_the_api_server_clusters_serve_on() {
         "API server down, and the leader killed meanwhile",
         async |world, traffic| {
             let leader = world.leader_of("three").await;
+            let client = world.client_of(&leader).await;
             let down = world.machine.take_api_server().unwrap();
             traffic.flows(300, LIMIT).await;
             let uid = leader.uid().unwrap();
             assert_eq!(world.machine.kill_in_pod(&uid, "etcd").unwrap(), 1);
             // Its kubelet starts it again, without asking anybody.
-            eventually(LIMIT, "it serves again", async || {
-                client_of(&leader).get("x").await
-            })
-            .await;
+            eventually(LIMIT, "it serves again", async || client.get("x").await).await;
             traffic.flows(300, LIMIT).await;
             drop(down);
             let ready = ["get", "--raw", "/readyz"];

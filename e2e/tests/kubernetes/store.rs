@@ -8,7 +8,6 @@ use kube::api::{Api, ApiResource, DynamicObject, GroupVersionKind};
 use kube::runtime::wait::await_condition;
 use serde_json::{Value, json};
 
-use crate::members::client_of;
 use crate::world::{LIMIT, World, condition};
 
 /// The address of the machine that the nodes are plugged into.
@@ -171,7 +170,7 @@ impl World {
     /// A client of one of the cluster's members.
     pub(crate) async fn member(&self, cluster: &str) -> Client {
         let pods = self.pods_of(cluster).await;
-        client_of(pods.first().expect("a member's pod"))
+        self.client_of(pods.first().expect("a member's pod")).await
     }
 
     /// Writes that many keys, some of them twice, deletes one in ten; the revision then.

@@ -1,11 +1,13 @@
 //! The one Kubernetes that all tests share, and a namespace for each of them.
 
+use std::collections::HashMap;
 use std::future::Future;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use etcd_e2e::kubernetes::{Kubernetes, Machine, TEST_STATE, Tool};
+use etcd_e2e::load::Bundle;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Api, ApiResource, DynamicObject, GroupVersionKind, ListParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
@@ -28,6 +30,8 @@ pub(crate) struct World {
     pub(crate) machine: Machine,
     pub(crate) namespace: String,
     pub(crate) tag: String,
+    /// What clients of clusters were last seen to mount.
+    pub(crate) bundles: parking_lot::Mutex<HashMap<String, Bundle>>,
 }
 
 /// Runs `test` in a new namespace of that name, with the Kubernetes to itself. The namespace goes
@@ -98,6 +102,7 @@ impl World {
             machine: kubernetes.machine(),
             namespace: namespace.to_owned(),
             tag: kubernetes.tag().to_owned(),
+            bundles: parking_lot::Mutex::default(),
         }
     }
 
@@ -119,6 +124,8 @@ impl World {
             "image.repository=localhost/etcd-core",
             "--set",
             &tag,
+            "--set",
+            "secretsInterval=5",
         ]);
         for value in set {
             args.extend(["--set", value]);

@@ -13,6 +13,7 @@ use crate::membership::Membership;
 use crate::message::{CAMPAIGN_TRANSFER, check, message, vote_response};
 use crate::progress::Peer;
 use crate::quorum;
+use crate::quorum::majority;
 use crate::read_index::ReadQueue;
 use crate::ready::{Persisted, ReadState};
 use crate::role::{NONE, Role, SoftState};
@@ -162,6 +163,13 @@ impl Raft {
     /// Whether this member is a voter and there is no other.
     pub fn is_only_voter(&self) -> bool {
         self.membership.is_only_voter(self.id())
+    }
+
+    /// Whether the voters without this member are a quorum.
+    pub fn others_are_quorum(&self) -> bool {
+        let voters = self.membership.voters();
+        let others = voters.iter().filter(|voter| **voter != self.id()).count();
+        others >= majority(voters.len())
     }
 
     /// The term of the entry at `index`; none where the log in memory does not reach.

@@ -10,6 +10,8 @@ use etcd_mvcc::{Archive, ArchiveError, Record, Revision};
 use etcd_storage::disk::Disk;
 use etcd_storage::segment::{RecordMeta, Segment, SegmentError};
 
+use crate::damage::Damage;
+
 /// One segment and its file's name.
 #[derive(Clone)]
 pub struct Part {
@@ -23,6 +25,7 @@ pub struct Part {
 #[derive(Clone, Default)]
 pub struct SegmentArchive {
     parts: Vec<Part>,
+    damage: Damage,
 }
 
 impl SegmentArchive {
@@ -36,12 +39,17 @@ impl SegmentArchive {
                 segment,
             });
         }
-        Ok(SegmentArchive { parts })
+        Ok(SegmentArchive::new(parts, Damage::default()))
     }
 
-    /// From parts in revision order.
-    pub fn new(parts: Vec<Part>) -> Self {
-        SegmentArchive { parts }
+    /// From parts in revision order; what is found damaged in them is noted in `damage`.
+    pub fn new(parts: Vec<Part>, damage: Damage) -> Self {
+        SegmentArchive { parts, damage }
+    }
+
+    /// What was found damaged in this store so far.
+    pub fn damage(&self) -> &Damage {
+        &self.damage
     }
 
     /// The segments, in revision order.
@@ -75,6 +83,12 @@ impl SegmentArchive {
         part.segment.record_bytes(rev.main, rev.sub)
     }
 
+    /// What a reader is told of a record that cannot be read. Damage is noted.
+    pub(crate) fn failed(&self, error: &SegmentError) -> ArchiveError {
+        self.damage.note(error);
+        ArchiveError::Read(error.to_string())
+    }
+
     fn holding(&self, main: i64, sub: i64) -> Option<&Part> {
         let at = self
             .parts
@@ -92,7 +106,7 @@ impl Archive for SegmentArchive {
             .ok_or(ArchiveError::NotFound(rev))?;
         part.segment.read(rev.main, rev.sub).map_err(|e| match e {
             SegmentError::NotFound { .. } => ArchiveError::NotFound(rev),
-            other => ArchiveError::Read(other.to_string()),
+            other => self.failed(&other),
         })
     }
 
@@ -110,7 +124,7 @@ impl Archive for SegmentArchive {
                 break;
             }
             for item in part.segment.scan(from_main, to_main) {
-                let (meta, key, value) = item.map_err(|e| ArchiveError::Read(e.to_string()))?;
+                let (meta, key, value) = item.map_err(|e| self.failed(&e))?;
                 if visit(record_of(&meta, &key, value)).is_break() {
                     return Ok(());
                 }

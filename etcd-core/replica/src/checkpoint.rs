@@ -45,14 +45,24 @@ pub struct Checkpoint {
     pub defragmented: bool,
 }
 
-/// Writes a checkpoint into the store's directory below `directory`.
+/// Writes a checkpoint into the store's directory below `directory`. What is damaged of
+/// the segments that it copies is noted, and never gets a new checksum.
 pub fn checkpoint(
     disk: &dyn Disk,
     directory: &Path,
     capture: &Capture,
 ) -> Result<Checkpoint, StoreError> {
+    let written = write(disk, directory, capture);
+    if let Err(StoreError::Segment(error)) = &written {
+        capture.archive.damage().note(error);
+    }
+    written
+}
+
+fn write(disk: &dyn Disk, directory: &Path, capture: &Capture) -> Result<Checkpoint, StoreError> {
     let store = store_directory(directory);
     disk.create_dir_all(&store)?;
+    let damage = capture.archive.damage();
     let mut parts = capture.archive.parts().to_vec();
     // All that there is on the way: what is written may be joined at once.
     let mut seen = parts.clone();
@@ -71,7 +81,7 @@ pub fn checkpoint(
         seen.extend(joined.clone());
         parts.splice(run, joined);
     }
-    let archive = Arc::new(SegmentArchive::new(parts));
+    let archive = Arc::new(SegmentArchive::new(parts, damage.clone()));
     let rows = rows_file::write(disk, &store, &capture.rows)?;
     disk.sync_dir(&store)?;
     let manifest = Manifest {
@@ -85,7 +95,7 @@ pub fn checkpoint(
         rows: rows.clone(),
     };
     manifest.store(disk, &store)?;
-    let mut dead_files = SegmentArchive::new(seen).dropped_by(&archive, &store);
+    let mut dead_files = SegmentArchive::new(seen, damage.clone()).dropped_by(&archive, &store);
     dead_files.extend(rows_file::others(disk, &store, &rows)?);
     Ok(Checkpoint {
         index: manifest.index,

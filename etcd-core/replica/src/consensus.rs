@@ -186,6 +186,16 @@ impl Consensus {
         }
     }
 
+    /// Whether the other voters are a quorum without this member.
+    pub fn others_are_quorum(&self) -> bool {
+        self.raft.others_are_quorum()
+    }
+
+    /// Whom a leader could hand over to: see [`Raft::successor`].
+    pub fn successor(&self) -> Option<u64> {
+        self.raft.successor()
+    }
+
     /// Whether a follower needs a snapshot that is newer than the last checkpoint.
     pub fn wants_snapshot(&self) -> bool {
         self.raft.wants_snapshot()

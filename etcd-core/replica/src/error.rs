@@ -88,6 +88,11 @@ pub enum OpenError {
         /// Where its image should be.
         path: PathBuf,
     },
+    /// The member was stopped for a damaged segment, and it still is damaged.
+    #[error(
+        "{0}. The member was stopped for it, and the others are a quorum: remove it from the cluster, and add a new member with a directory of its own"
+    )]
+    Quarantined(SegmentError),
     /// The store is of another member or cluster than the log.
     #[error(
         "the store belongs to member {store_member:x} of cluster {store_cluster:x}, the log to member {log_member:x} of cluster {log_cluster:x}"

@@ -138,7 +138,7 @@ impl Capture {
     ) -> Result<(), ArchiveError> {
         for part in self.archive.parts() {
             for item in part.segment.records() {
-                let (meta, key, value_len) = item.map_err(|e| ArchiveError::Read(e.to_string()))?;
+                let (meta, key, value_len) = item.map_err(|e| self.archive.failed(&e))?;
                 let rev = etcd_mvcc::Revision::new(meta.main, meta.sub);
                 if self.view.kv.keeps(key, rev, meta.tombstone)
                     && visit(RawKey::new(rev, meta.tombstone), value_len).is_break()

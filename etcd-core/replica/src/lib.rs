@@ -19,6 +19,7 @@ mod archive;
 mod capture;
 mod checkpoint;
 mod consensus;
+mod damage;
 mod error;
 mod identity;
 mod image;
@@ -27,6 +28,7 @@ pub mod lease;
 mod member;
 mod membership;
 mod open;
+mod quarantine;
 mod restore;
 mod revive;
 mod rows_file;
@@ -42,6 +44,7 @@ pub use archive::{Part, SegmentArchive};
 pub use capture::Capture;
 pub use checkpoint::{Checkpoint, checkpoint, store_directory};
 pub use consensus::{Consensus, Effects, Input, Persist, Rejection, Standing};
+pub use damage::{Damage, Damaged};
 pub use error::{OpenError, StoreError};
 pub use identity::{cluster_id, member_id};
 pub use image::{ImageError, ImageSource};
@@ -49,6 +52,7 @@ pub use lease::{LeaseConfig, Lessor, Renewal};
 pub use member::{ConfChangeContext, Member};
 pub use membership::{Membership, MembershipError};
 pub use open::{Boot, RaftSettings, Recovered, exists, image_path, install, open, open_with};
+pub use quarantine::quarantine;
 pub use restore::{
     Change, ChangeEvent, ChangedLease, ChangesError, Restore, RestoreError, Restored,
     UNKNOWN_LEASE_TTL_S, restore, restore_with,

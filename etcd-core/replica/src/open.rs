@@ -25,6 +25,7 @@ use crate::identity::cluster_id;
 use crate::import;
 use crate::lease::Lessor;
 use crate::member::Member;
+use crate::quarantine;
 use crate::rows_file;
 use crate::schema::Rows;
 use crate::stock::{self, StockStore};
@@ -178,6 +179,9 @@ pub fn open_with(
         stock::refuse_auth(&replay.entries, base.0)?;
     }
     let consensus = restore(settings, metadata.node_id, base, &applier, replay)?;
+    // Whoever makes a cluster of this member alone knows that there is no other.
+    let others_are_quorum = consensus.others_are_quorum() && !settings.force_new_cluster;
+    quarantine::check(&**disk, &store, applier.archive(), others_are_quorum)?;
     // Only now: until here nothing has been lost to a stock etcd.
     let taken_over = stock.map(|s| s.set_aside(&**disk)).transpose()?;
     remove_images(&**disk, directory)?;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::alarms::Alarms;
+use crate::damage::Damage;
 use crate::membership::Membership;
 use crate::schema::Downgrade;
 
@@ -27,4 +28,6 @@ pub struct View {
     pub db_size: u64,
     /// The part of it that is not dead.
     pub db_size_in_use: u64,
+    /// What was found damaged in the segments, by now.
+    pub damage: Damage,
 }

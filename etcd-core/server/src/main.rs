@@ -7,6 +7,7 @@ use std::process::exit;
 use etcd_server::config::{self, Command, ConfigError, Loaded, Refusal, ValidateError};
 use etcd_server::log::{self, json};
 use etcd_server::run::{End, run};
+use etcd_storage::disk::on_lost_page;
 
 fn main() {
     let arguments: Vec<String> = std::env::args_os()
@@ -80,6 +81,9 @@ fn refuse(refusal: &Refusal, arguments: &[String]) -> ! {
 
 fn start(loaded: Loaded, arguments: &[String]) -> ! {
     open_log(&loaded.config.log, arguments, &loaded.notes);
+    if let Err(error) = on_lost_page(log::tell_of_lost_page) {
+        tracing::warn!(%error, "a mapped page that is lost will end the process without a word");
+    }
     match run(loaded.config) {
         Ok(End::Removed) => exit(0),
         // The kernel does not end process 1 for us.

@@ -1,9 +1,10 @@
 //! A member, from its configuration to something that can be listened for.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use axum::Router;
-use etcd_replica::{Boot, Member as ReplicaMember};
+use etcd_replica::{Boot, Member as ReplicaMember, SnapshotFile};
 use etcd_storage::dir::MemberLock;
 use etcd_storage::disk::{Disk, RealDisk};
 use tonic::service::Routes;
@@ -15,7 +16,7 @@ use crate::driver::{
 };
 use crate::grpc::{
     ClusterService, Guard, KvServer, KvService, LeaderForward, LeaseService, MaintenanceService,
-    WatchServer, WatchService,
+    PiecesService, WatchServer, WatchService,
 };
 use crate::members_http::{
     JoinError, MembersClient, MembersState, ToLeader, match_members, router,
@@ -141,6 +142,7 @@ impl Member {
                     .map(ToString::to_string)
                     .collect(),
                 snapshot_dir: directory.join("snap"),
+                verify_image,
                 dialer,
                 dial_timeout: std::time::Duration::from_secs(1) + config.election_timeout,
             },
@@ -208,7 +210,7 @@ impl Member {
             MaintenanceService::new(node(), guard),
         );
         let (_reporter, health) = tonic_health::server::health_reporter();
-        Routes::new(kv.max_decoding_message_size(receive_max))
+        Routes::new(PiecesService(kv.max_decoding_message_size(receive_max)))
             .add_service(watch.max_decoding_message_size(receive_max))
             .add_service(lease.max_decoding_message_size(receive_max))
             .add_service(cluster.max_decoding_message_size(receive_max))
@@ -414,4 +416,11 @@ fn own(config: &Config, members: &[ReplicaMember]) -> Result<ReplicaMember, Memb
         .ok_or_else(|| MemberError::NotInInitialCluster {
             name: config.name.clone(),
         })
+}
+
+/// Whether an image that another member sent is a sound store.
+fn verify_image(path: &Path) -> Result<(), String> {
+    SnapshotFile::open_file(&RealDisk, path)
+        .and_then(|file| file.verify())
+        .map_err(|error| error.to_string())
 }

@@ -7,7 +7,7 @@ use crate::{
     backup::run::{FoundingMember, RestoreRun},
     identity, jobs,
     observe::Observed,
-    render::{DATA_DIR, Restored},
+    render::{DATA_DIR, Restored, transport},
 };
 
 use super::{
@@ -123,7 +123,12 @@ impl Case<'_> {
     /// Hands the founder its ticket.
     pub(super) fn admit(&self, founder: &Member<'_>, pod_uid: &str, kind: TicketKind) -> Plan {
         let (id, cluster_id) = ids(self.roster, self.record, &founder.name);
-        let url = identity::peer_url(self.roster.cluster, self.roster.namespace, &founder.name);
+        let url = identity::peer_url(
+            self.roster.cluster,
+            self.roster.namespace,
+            &founder.name,
+            self.roster.secure_peers,
+        );
         let ticket = TicketPaper {
             kind,
             pod_uid: pod_uid.to_owned(),
@@ -211,6 +216,7 @@ pub(crate) fn init(cluster: &EtcdCluster, observed: &Observed, member: &str) -> 
     let stored = begin::stored(cluster, observed)?;
     let name = cluster.metadata.name.as_deref().unwrap_or_default();
     let namespace = cluster.metadata.namespace.as_deref().unwrap_or_default();
+    let secure = transport::in_effect(cluster).secures_peers();
     let token = token(record, member);
     Some(Restored {
         run: RestoreRun {
@@ -221,7 +227,7 @@ pub(crate) fn init(cluster: &EtcdCluster, observed: &Observed, member: &str) -> 
             member: member.to_owned(),
             members: vec![FoundingMember {
                 name: member.to_owned(),
-                peer_urls: vec![identity::peer_url(name, namespace, member)],
+                peer_urls: vec![identity::peer_url(name, namespace, member, secure)],
             }],
             token,
             bump_revision: u64::try_from(stored.bump).unwrap_or(0),

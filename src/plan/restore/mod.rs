@@ -91,7 +91,12 @@ pub(crate) fn token(record: &ClusterRestore, member: &str) -> String {
 
 /// The IDs that a founder's member and cluster will have.
 pub(super) fn ids(roster: &Roster<'_>, record: &ClusterRestore, member: &str) -> (u64, u64) {
-    let url = identity::peer_url(roster.cluster, roster.namespace, member);
+    let url = identity::peer_url(
+        roster.cluster,
+        roster.namespace,
+        member,
+        roster.secure_peers,
+    );
     let id = identity::member_id(&url, &token(record, member));
     (id, identity::cluster_id(&[id]))
 }

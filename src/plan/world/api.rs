@@ -343,6 +343,7 @@ impl ApiServer {
             Kind::StatefulSet => self.sets.apply(ids, manifest),
             Kind::Pod => self.pods.apply(ids, manifest),
             Kind::Claim => self.claims.apply(ids, manifest),
+            Kind::Secret | Kind::Certificate => panic!("{} is not on these shelves", manifest.kind),
             Kind::Job => self.jobs.apply(ids, manifest),
             Kind::Deployment => self.deployments.apply(ids, manifest),
             Kind::Backup => self.backups.apply(ids, manifest),
@@ -357,6 +358,7 @@ impl ApiServer {
             Kind::StatefulSet => self.sets.patch(ids, name, patch),
             Kind::Pod => self.pods.patch(ids, name, patch),
             Kind::Claim => self.claims.patch(ids, name, patch),
+            Kind::Secret | Kind::Certificate => panic!("the operator never patches a {kind}"),
             Kind::Job => self.jobs.patch(ids, name, patch),
             Kind::Deployment => self.deployments.patch(ids, name, patch),
             Kind::Backup => {
@@ -385,7 +387,7 @@ impl ApiServer {
             Kind::Job => self.jobs.check(name, uid, version),
             Kind::Deployment => self.deployments.check(name, uid, version),
             Kind::Backup => self.backups.check(name, uid, version),
-            Kind::Service | Kind::DisruptionBudget => {
+            Kind::Service | Kind::DisruptionBudget | Kind::Secret | Kind::Certificate => {
                 panic!("the operator never deletes a {kind}")
             }
         };

@@ -340,6 +340,12 @@ impl World {
                 self.etcd.members.insert(id, line);
                 return Ok(Reply::Added(id));
             }
+            EtcdCall::UpdatePeers { id, peer_url, .. } => {
+                let Some(line) = self.etcd.members.get_mut(id) else {
+                    return Err(Refusal::Etcd("member not found".to_owned()));
+                };
+                line.peer_urls = vec![peer_url.clone()];
+            }
             EtcdCall::Promote { id, .. } => {
                 let running = self.running();
                 let log = running.iter().find(|(_, log)| log.member == *id);

@@ -220,7 +220,9 @@ impl World {
             Call::Delete {
                 kind, name, uid, ..
             } => self.api.delete(*kind, name, uid, None),
-            Call::Record(_) | Call::Etcd(_) => panic!("{of} is no cluster: {call:?}"),
+            Call::Record(_) | Call::Etcd(_) | Call::Certificates(_) => {
+                panic!("{of} is no cluster: {call:?}")
+            }
         }
     }
 

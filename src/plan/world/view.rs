@@ -9,7 +9,7 @@ use crate::{
     admission::{Found, LogFacts, Report},
     api::{EtcdCluster, EtcdClusterStatus},
     observe::{Observed, Source, assemble},
-    plan::{Call, Plan, Reply, Step},
+    plan::{Call, Kind, Plan, Reply, Step},
     turn::{StepError, Surroundings},
 };
 
@@ -191,6 +191,8 @@ impl World {
             }
         }
         observed.membership = self.member_list().filter(|_| heard);
+        observed.certificates = self.certificates(cluster, &observed);
+        self.shown(&mut observed);
         observed
     }
 
@@ -204,6 +206,9 @@ impl World {
                 record.write(&mut status);
                 self.write(cluster, status)?;
             }
+            Call::Apply(manifest) if manifest.kind == Kind::Certificate => {
+                self.request(manifest);
+            }
             Call::Apply(manifest) => self.api.apply(manifest)?,
             Call::Patch {
                 kind, name, patch, ..
@@ -211,6 +216,11 @@ impl World {
                 self.judge_growth(patch)?;
                 self.api.patch(*kind, name, patch)?;
             }
+            Call::Delete {
+                kind: Kind::Secret,
+                name,
+                ..
+            } => self.forget_secret(name),
             Call::Delete {
                 kind,
                 name,
@@ -220,6 +230,7 @@ impl World {
                 let version = resource_version.as_deref();
                 self.api.delete(*kind, name, uid, version)?;
             }
+            Call::Certificates(call) => self.certify(cluster, call)?,
             Call::Etcd(call) => return self.ask_etcd(call),
         }
         Ok(Reply::Done)

@@ -52,13 +52,14 @@ async fn run(arguments: &Arguments) -> Result<()> {
     let file = match &arguments.file {
         Some(file) => file.clone(),
         None => {
-            for target in [Target::Stock, Target::Ours] {
+            // Stock's own is measured and not kept: both tools get the same file, ours.
+            for (target, to) in [(Target::Stock, None), (Target::Ours, Some(saved.as_path()))] {
                 let keys = (arguments.mib << 20) / arguments.value as u64;
                 eprintln!(
                     "{target}: filling it with {keys} keys of {} bytes",
                     arguments.value
                 );
-                server::measure(target, arguments, keys, &saved).await?;
+                server::measure(target, arguments, keys, to).await?;
             }
             saved.clone()
         }
@@ -71,17 +72,19 @@ async fn run(arguments: &Arguments) -> Result<()> {
         ("ours", ours, Target::Ours),
     ];
     for (name, program, target) in &tools {
-        // Stock etcdutl opens the file for writing: it gets its own.
+        // Stock etcdutl opens a file that it looks at for writing, and alters it.
         let own = scratch.path().join("own.db");
         std::fs::copy(&file, &own).context("copying the file")?;
-        let own = own.to_str().context("a printable path")?;
+        let own_path = own.to_str().context("a printable path")?;
+        let whole = file.to_str().context("a printable path")?;
         let data = scratch.path().join("data");
         let to = data.to_str().context("a printable path")?;
-        let status = tool::run(program, &["snapshot", "status", own])?;
+        let status = tool::run(program, &["snapshot", "status", own_path])?;
         report(name, "snapshot status", &status);
-        let hash = tool::run(program, &["hashkv", own])?;
+        let hash = tool::run(program, &["hashkv", own_path])?;
         report(name, "hashkv", &hash);
-        let restore = tool::run(program, &["snapshot", "restore", own, "--data-dir", to])?;
+        std::fs::remove_file(&own)?;
+        let restore = tool::run(program, &["snapshot", "restore", whole, "--data-dir", to])?;
         report(name, "snapshot restore", &restore);
         first_start(*target, arguments, &data).await?;
         std::fs::remove_dir_all(&data)?;

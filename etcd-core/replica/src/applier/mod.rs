@@ -243,6 +243,7 @@ impl Applier {
             term: self.term,
             db_size: size,
             db_size_in_use: size.saturating_sub(self.dead_bytes),
+            damage: self.archive.damage().clone(),
         }
     }
 

@@ -1,5 +1,6 @@
 //! What keeps the store in shape: compaction, checkpoints, captures.
 
+use crate::archive::SegmentArchive;
 use crate::capture::Capture;
 use crate::checkpoint::Checkpoint;
 use crate::schema::Rows;
@@ -49,6 +50,11 @@ impl Applier {
     /// Bytes in segments that the history does not hold any more.
     pub fn dead_bytes(&self) -> u64 {
         self.dead_bytes
+    }
+
+    /// The segments.
+    pub(crate) fn archive(&self) -> &SegmentArchive {
+        &self.archive
     }
 
     /// Bytes of the segments.

@@ -74,3 +74,46 @@ fn an_empty_store_is_at_revision_1() {
     assert_eq!((summary.revision, summary.compact_revision), (1, 0));
     assert_eq!(file_of(&[]).hash_kv(0).unwrap().compact_revision, -1);
 }
+
+#[test]
+fn s12_an_image_is_verified_to_its_last_row() {
+    let sound: Vec<Changed> = (0..200).map(|n| (n as u8, n % 7 == 3)).collect();
+    file_of(&sound).verify().unwrap();
+    file_of(&[]).verify().unwrap();
+
+    type Rows = &'static [(&'static str, &'static [u8], &'static [u8])];
+    let cases: [(Rows, &str); 5] = [
+        (&[("key", b"no revision", b"")], "is no revision"),
+        (
+            &[("key", b"\0\0\0\0\0\0\0\x02_\0\0\0\0\0\0\0\0", b"\xff")],
+            "revision 2",
+        ),
+        (
+            &[
+                ("key", b"\0\0\0\0\0\0\0\x02_\0\0\0\0\0\0\0\0", b""),
+                ("key", b"\0\0\0\0\0\0\0\x02_\0\0\0\0\0\0\0\0t", b""),
+            ],
+            "revision 2_0 has no place",
+        ),
+        (
+            &[("auth", b"authEnabled", b"\x01")],
+            "authentication is enabled",
+        ),
+        (&[("members", b"1", b"no JSON")], "members"),
+    ];
+    for (rows, reason) in cases {
+        let disk = SimDisk::new(0);
+        let path = Path::new("/db");
+        let mut writer = FileWriter::create(&disk, path).unwrap();
+        for bucket in BUCKETS {
+            writer.bucket(bucket.as_bytes()).unwrap();
+            for (_, key, value) in rows.iter().filter(|row| row.0 == bucket) {
+                writer.row(key, value).unwrap();
+            }
+        }
+        writer.finish().unwrap();
+        let file = SnapshotFile::open_file(&disk, path).unwrap();
+        let error = file.verify().unwrap_err().to_string();
+        assert!(error.contains(reason), "{error:?} for {reason:?}");
+    }
+}

@@ -36,6 +36,8 @@ pub(crate) struct ConsensusThread {
     reads: Vec<ReadWaiter>,
     reading: Option<Reading>,
     read_context: u64,
+    /// Damage of the store was found, and told.
+    is_damaged: bool,
 }
 
 /// The read index under way, for all who wait for it.
@@ -63,6 +65,7 @@ impl ConsensusThread {
             parked: Parked::default(),
             reads: Vec::new(),
             reading: None,
+            is_damaged: false,
         }
     }
 
@@ -93,6 +96,7 @@ impl ConsensusThread {
                 // scheduled must not conclude that the leader was silent.
                 next_tick = now + self.tick;
                 self.retry_parked(now, &mut inputs);
+                self.leave_if_damaged(&mut inputs);
                 if self.is_alone_without_leader() {
                     // There is nobody to wait for, and nobody to disturb.
                     inputs.push(Input::Campaign);
@@ -109,6 +113,30 @@ impl ConsensusThread {
             self.carry_out(effects);
         }
         self.shared.waiters.fail_all(&RequestError::Stopped);
+    }
+
+    /// A member with a damaged store ends where others can go on without it, if it leads
+    /// after it has handed over. Otherwise it serves what is sound, and nothing else.
+    fn leave_if_damaged(&mut self, inputs: &mut Vec<Input>) {
+        let view = self.shared.view.load();
+        let Some(damaged) = view.damage.found() else {
+            return;
+        };
+        if !std::mem::replace(&mut self.is_damaged, true) {
+            tracing::error!(
+                file = %damaged.file.display(),
+                reason = damaged.reason,
+                "the store is damaged; what is damaged is neither served nor sent to other members"
+            );
+        }
+        let standing = self.consensus.standing();
+        if standing.is_leader {
+            inputs.extend(self.consensus.successor().map(Input::TransferLeader));
+        } else if standing.leader != 0 && self.consensus.others_are_quorum() {
+            self.shared.die(&format!(
+                "the store is damaged, and the others are a quorum: this member stops and is to be replaced by a new one: {damaged}"
+            ));
+        }
     }
 
     fn is_alone_without_leader(&self) -> bool {

@@ -37,7 +37,7 @@ pub(crate) fn run(
                 let _stopping = apply.send(ApplyTask::Hashed(hash));
             }
             Ok(None) => return,
-            // Damage is reported by whoever reads for a client; here it only means no hash.
+            // Of damage the member is told by the archive; here it only means no hash.
             Err(error) => tracing::warn!(
                 revision = compaction.revision(),
                 %error,

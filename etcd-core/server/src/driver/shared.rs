@@ -50,6 +50,8 @@ pub(crate) struct Shared {
     pub(crate) election_timeout: Duration,
     pub(crate) started: Instant,
     pub(crate) die: Die,
+    /// Held by the thread that ends the process: what it notes before is noted whole.
+    pub(crate) dying: Mutex<()>,
     pub(crate) progress: Mutex<BTreeMap<u64, Progress>>,
     /// True once streams of clients are to end.
     pub(crate) closing: watch::Sender<bool>,
@@ -82,7 +84,14 @@ impl Shared {
         self.observer.tell(what);
     }
 
+    /// Ends the process. If a segment was found damaged, the next start is to know.
     pub(crate) fn die(&self, line: &str) {
+        let _first = self.dying.lock();
+        if let Some(damaged) = self.view.load().damage.found()
+            && let Err(error) = etcd_replica::quarantine(&*self.disk, &self.directory, damaged)
+        {
+            tracing::error!(%error, "failed to note that a segment is damaged");
+        }
         (self.die)(line);
     }
 

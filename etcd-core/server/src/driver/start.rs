@@ -158,6 +158,7 @@ impl Node {
             election_timeout: config.election_timeout,
             started: Instant::now(),
             die,
+            dying: parking_lot::Mutex::default(),
             progress: parking_lot::Mutex::default(),
             closing: watch::channel(false).0,
             removed: watch::channel(view.membership.is_removed(member_id)).0,

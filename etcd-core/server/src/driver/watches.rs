@@ -333,6 +333,7 @@ mod tests {
             term: 0,
             db_size: 0,
             db_size_in_use: 0,
+            damage: Default::default(),
         })
     }
 

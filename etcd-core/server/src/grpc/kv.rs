@@ -5,19 +5,23 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::{BufMut as _, BytesMut};
-use etcd_mvcc::{check_delete, check_put, check_range, check_txn, is_read_only, is_serializable};
+use etcd_mvcc::{
+    RangeSummary, check_delete, check_put, check_range, check_txn, is_read_only, is_serializable,
+};
 use etcd_proto::etcdserverpb::{
     CompactionRequest, CompactionResponse, DeleteRangeRequest, InternalRaftRequest, PutRequest,
-    RangeRequest, TxnRequest,
+    RangeRequest, ResponseHeader, TxnRequest,
 };
 use etcd_replica::{Response, View};
 use prost::Message as _;
-use prost::encoding::{encode_varint, encoded_len_varint};
+use prost::encoding::encode_varint;
 use tonic::{Request, Status};
 
 use super::codec::Encoded;
 use super::guard::Guard;
+use super::pieces::PiecesWriter;
 use super::status::{read_status, status};
+use super::turns::{TURN_BYTES, Turn, Turns};
 use crate::driver::{Node, Observation, Reply, RequestError, RequestKind};
 
 /// The generated server.
@@ -36,6 +40,7 @@ pub struct KvService {
     node: Node,
     guard: Guard,
     max_txn_ops: usize,
+    turns: Turns,
 }
 
 type Reply_<T> = Result<tonic::Response<T>, Status>;
@@ -47,10 +52,11 @@ impl KvService {
             node,
             guard,
             max_txn_ops,
+            turns: Turns::new(),
         }
     }
 
-    async fn read(&self, request: RangeRequest) -> Result<Encoded, Status> {
+    async fn read(&self, request: RangeRequest) -> Reply_<Encoded> {
         let began = Instant::now();
         let result = self.try_read(request).await;
         self.node.observe(Observation::Request {
@@ -61,7 +67,7 @@ impl KvService {
         result
     }
 
-    async fn try_read(&self, request: RangeRequest) -> Result<Encoded, Status> {
+    async fn try_read(&self, request: RangeRequest) -> Reply_<Encoded> {
         self.node.counts().ranges.add(1);
         let view = self
             .node
@@ -73,9 +79,10 @@ impl KvService {
             && (request.limit == 0 || request.limit > INLINE_KEYS_MAX);
         let began = Instant::now();
         let result = if long && !request.count_only {
-            blocking(move || encode_range(&view, &request, &header)).await?
+            let turn = self.turns.begin().await?;
+            blocking(move || long_range(&view, &request, &header, turn)).await?
         } else {
-            encode_range(&view, &request, &header)
+            encode_range(&view, &request, &header).map(tonic::Response::new)
         };
         self.node.observe(Observation::Range {
             success: result.is_ok(),
@@ -120,7 +127,7 @@ impl k_v_server::KV for KvService {
         self.guard.read(&request, request.get_ref().serializable)?;
         let request = request.into_inner();
         check_range(&request).map_err(|e| status(&e.into()))?;
-        self.read(request).await.map(tonic::Response::new)
+        self.read(request).await
     }
 
     type RangeStreamStream = Pin<Box<dyn futures::Stream<Item = Result<Encoded, Status>> + Send>>;
@@ -225,31 +232,79 @@ impl k_v_server::KV for KvService {
     }
 }
 
+/// Tags of a RangeResponse.
+const HEADER: u8 = 1;
+const KVS: u8 = 2;
+const MORE: u8 = 3;
+const COUNT: u8 = 4;
+
 /// Encodes a RangeResponse around pairs that are encoded already.
-pub(super) fn encode_range(
+fn encode_range(
     view: &Arc<View>,
     request: &RangeRequest,
-    header: &etcd_proto::etcdserverpb::ResponseHeader,
+    header: &ResponseHeader,
 ) -> Result<Encoded, Status> {
-    let header_len = header.encoded_len();
     let mut out = BytesMut::with_capacity(256);
-    out.put_u8(1 << 3 | 2);
-    encode_varint(header_len as u64, &mut out);
-    header.encode_raw(&mut out);
+    begin_range(&mut out, header);
     let summary = view
         .kv
         .range_encoded(request, &mut out)
         .map_err(|e| read_status(&e))?;
+    end_range(&mut out, &summary);
+    Ok(Encoded(out.freeze()))
+}
+
+/// The same for a range that may be long, in turns with others. The reply carries it in
+/// pieces beside an empty message, unless it turns out to be short.
+fn long_range(
+    view: &Arc<View>,
+    request: &RangeRequest,
+    header: &ResponseHeader,
+    mut turn: Turn,
+) -> Reply_<Encoded> {
+    let mut out = PiecesWriter::default();
+    let (mut turn_end, mut interrupted) = (TURN_BYTES, Ok(()));
+    begin_range(out.open(), header);
+    let summary = view
+        .kv
+        .range_items(request, &mut |item| {
+            out.pair(KVS, &item);
+            if out.len() > turn_end && interrupted.is_ok() {
+                turn_end = out.len() + TURN_BYTES;
+                interrupted = turn.next();
+            }
+        })
+        .map_err(|e| read_status(&e))?;
+    interrupted?;
+    end_range(out.open(), &summary);
+    let pieces = match out.finish().joined() {
+        Ok(bytes) => return Ok(tonic::Response::new(Encoded(bytes))),
+        Err(pieces) if !pieces.fits() => {
+            let text = "Cannot return body with more than 4GB of data";
+            return Err(Status::resource_exhausted(text));
+        }
+        Err(pieces) => pieces,
+    };
+    let mut response = tonic::Response::new(Encoded::default());
+    response.extensions_mut().insert(pieces);
+    Ok(response)
+}
+
+fn begin_range(out: &mut BytesMut, header: &ResponseHeader) {
+    out.put_u8(HEADER << 3 | 2);
+    encode_varint(header.encoded_len() as u64, out);
+    header.encode_raw(out);
+}
+
+fn end_range(out: &mut BytesMut, summary: &RangeSummary) {
     if summary.more {
-        out.put_u8(3 << 3);
+        out.put_u8(MORE << 3);
         out.put_u8(1);
     }
     if summary.count != 0 {
-        out.reserve(1 + encoded_len_varint(summary.count as u64));
-        out.put_u8(4 << 3);
-        encode_varint(summary.count as u64, &mut out);
+        out.put_u8(COUNT << 3);
+        encode_varint(summary.count as u64, out);
     }
-    Ok(Encoded(out.freeze()))
 }
 
 /// Runs long work off the threads that serve connections.

@@ -19,7 +19,7 @@ use tonic::{Request, Response, Status};
 
 use super::guard::Guard;
 use super::kv::blocking;
-use super::status::{read_status, status};
+use super::status::{archive_status, read_status, status};
 use crate::driver::{HashError, Node, Observation};
 use crate::version::{SERVER_VERSION, STORAGE_VERSION};
 
@@ -119,7 +119,7 @@ impl Maintenance for MaintenanceService {
         let began = Instant::now();
         let hash = blocking(move || capture.hash())
             .await?
-            .map_err(|e| Status::unknown(e.to_string()))?;
+            .map_err(|e| archive_status(&e))?;
         self.node.observe(Observation::Hash(began.elapsed()));
         Ok(Response::new(HashResponse {
             header: Some(self.node.header(revision)),

@@ -9,8 +9,10 @@ mod kv;
 mod lease;
 mod limits;
 mod maintenance;
+mod pieces;
 mod range_stream;
 mod status;
+mod turns;
 mod watch;
 
 pub use cluster::{ClusterService, member_pb};
@@ -22,6 +24,7 @@ pub use kv::generated::k_v_server::KVServer as KvServer;
 pub use lease::LeaseService;
 pub use limits::{CallLimits, CallLimitsLayer};
 pub use maintenance::MaintenanceService;
+pub use pieces::PiecesService;
 pub use status::{read_status, status};
 pub use watch::WatchService;
 pub use watch::generated::watch_server::WatchServer;

@@ -1,7 +1,8 @@
 //! Errors as etcd's codes and texts, which clients compare.
 
 use etcd_mvcc::{
-    ApplyError as KvApplyError, CompactError, ReadError, RequestError as KvRequestError,
+    ApplyError as KvApplyError, ArchiveError, CompactError, ReadError,
+    RequestError as KvRequestError,
 };
 use etcd_replica::{ApplyError, MembershipError};
 use tonic::{Code, Status};
@@ -126,12 +127,21 @@ fn future() -> (Code, String) {
     )
 }
 
+/// The status of a read of what this member has damaged. Another member has it whole, so
+/// etcd's clients ask one.
+pub(super) fn archive_status(error: &ArchiveError) -> Status {
+    match error {
+        ArchiveError::Read(_) => Status::unavailable(prefixed(&error.to_string())),
+        ArchiveError::NotFound(_) | ArchiveError::Compacted => Status::unknown(error.to_string()),
+    }
+}
+
 /// The status of a failed read.
 pub fn read_status(error: &ReadError) -> Status {
     let (code, text) = match error {
         ReadError::Compacted => compacted(),
         ReadError::Future => future(),
-        ReadError::Archive(error) => (Code::Unknown, error.to_string()),
+        ReadError::Archive(error) => return archive_status(error),
     };
     Status::new(code, text)
 }

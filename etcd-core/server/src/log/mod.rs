@@ -11,11 +11,13 @@
 
 mod layer;
 mod line;
+mod lost_page;
 mod rotate;
 mod sink;
 
 pub use layer::EtcdLayer;
 pub use line::{Json, json};
+pub use lost_page::tell_of_lost_page;
 pub use sink::{Sink, SinkError};
 
 use tracing_subscriber::layer::SubscriberExt;

@@ -1,6 +1,6 @@
 //! What the transport has to know about the member it works for.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,6 +21,9 @@ pub struct PeerConfig {
     pub local_peer_urls: Vec<String>,
     /// Where images that are received are put, as files `tmp*`. It must exist.
     pub snapshot_dir: PathBuf,
+    /// Whether a received image is one that the member can take over, and if not why.
+    /// Blocking.
+    pub verify_image: fn(&Path) -> Result<(), String>,
     /// Makes connections.
     pub dialer: Arc<dyn Dialer>,
     /// Longest time for making a connection, TLS included.

@@ -75,7 +75,7 @@ async fn snapshot(State(transport): State<PeerTransport>, request: Request) -> R
             match error {
                 ReceiveError::Refused(refusal) => refused(refusal),
                 ReceiveError::Decode(_) => text(StatusCode::BAD_REQUEST, &error.to_string()),
-                ReceiveError::Save(_) => {
+                ReceiveError::Save(_) | ReceiveError::Changed { .. } | ReceiveError::Damaged(_) => {
                     text(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string())
                 }
             }

@@ -12,6 +12,10 @@ pub(super) const CLUSTER_ID: HeaderName = HeaderName::from_static("x-etcd-cluste
 pub(super) const PEER_URLS: HeaderName = HeaderName::from_static("x-peerurls");
 pub(super) const RAFT_TO: HeaderName = HeaderName::from_static("x-raft-to");
 
+/// Trailer of a snapshot: CRC-32C of the image, in hex. Stock etcd neither sends it nor
+/// minds it.
+pub(super) const IMAGE_CRC32C: HeaderName = HeaderName::from_static("x-etcd-core-image-crc32c");
+
 /// Body of a refusal, by which the sender tells its causes apart.
 pub(super) const INCOMPATIBLE_VERSION: &str = "incompatible version";
 pub(super) const CLUSTER_ID_MISMATCH: &str = "cluster ID mismatch";

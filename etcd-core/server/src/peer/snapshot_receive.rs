@@ -1,13 +1,14 @@
 //! Receives a snapshot: its message, then the image into a file.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use axum::body::Body;
 use bytes::{Buf, Bytes, BytesMut};
 use etcd_proto::raftpb::Message;
+use http_body::Frame;
 use http_body_util::BodyExt;
 use prost::Message as _;
 use thiserror::Error;
@@ -16,6 +17,7 @@ use tokio::io::{AsyncWriteExt, BufWriter};
 use tokio::time::timeout;
 
 use super::event::PeerEvent;
+use super::headers::IMAGE_CRC32C;
 use super::inbound::{Refusal, Shared};
 
 /// Largest message in bytes before an image; the image itself has no limit.
@@ -36,6 +38,10 @@ pub(super) enum ReceiveError {
     Refused(#[from] Refusal),
     #[error("failed to save KV snapshot ({0})")]
     Save(#[from] io::Error),
+    #[error("the snapshot has changed on its way: CRC-32C {sent} was sent, {received} arrived")]
+    Changed { sent: String, received: String },
+    #[error("the snapshot is damaged: {0}")]
+    Damaged(String),
 }
 
 /// A file that is removed unless it is kept.
@@ -84,7 +90,11 @@ pub(super) async fn run(shared: &Shared, mut body: Body) -> Result<(), ReceiveEr
 
     let mut temporary = Temporary::new(shared, index);
     let bytes = match &temporary.path {
-        Some(path) => save(&mut body, rest, path).await?,
+        Some(path) => {
+            let bytes = save(&mut body, rest, path).await?;
+            verify(shared, path).await?;
+            bytes
+        }
         None => 0,
     };
     tracing::info!(
@@ -127,36 +137,63 @@ async fn read_message(body: &mut Body) -> Result<(Message, Bytes), ReceiveError>
     }
 }
 
-/// Writes and syncs the image; its bytes. A body that is cut short is an error.
-async fn save(body: &mut Body, first: Bytes, path: &PathBuf) -> Result<u64, io::Error> {
+/// Writes and syncs the image; its bytes. A body that is cut short is an error, and one
+/// whose trailer says that it was another.
+async fn save(body: &mut Body, first: Bytes, path: &PathBuf) -> Result<u64, ReceiveError> {
     let mut options = File::options();
     options.write(true).create(true).truncate(true).mode(0o600);
     let mut file = BufWriter::with_capacity(WRITE_BYTES, options.open(path).await?);
     let mut written = first.len() as u64;
+    let mut crc = crc32c::crc32c(&first);
     file.write_all(&first).await?;
-    while let Some(data) = next(body).await? {
-        file.write_all(&data).await?;
-        written += data.len() as u64;
+    let mut sent = None;
+    while let Some(frame) = next_frame(body).await? {
+        match frame.into_data() {
+            Ok(data) => {
+                crc = crc32c::crc32c_append(crc, &data);
+                file.write_all(&data).await?;
+                written += data.len() as u64;
+            }
+            Err(frame) => {
+                let trailers = frame.into_trailers().unwrap_or_default();
+                sent = trailers.get(IMAGE_CRC32C).cloned();
+            }
+        }
+    }
+    let received = format!("{crc:08x}");
+    if let Some(sent) = sent
+        && sent != received
+    {
+        let sent = String::from_utf8_lossy(sent.as_bytes()).into_owned();
+        return Err(ReceiveError::Changed { sent, received });
     }
     file.flush().await?;
     file.get_ref().sync_all().await?;
     Ok(written)
 }
 
+/// Asks whether the member could take the image over, before raft counts on it.
+async fn verify(shared: &Shared, path: &Path) -> Result<(), ReceiveError> {
+    let (verify, path) = (shared.config.verify_image, path.to_owned());
+    let verified = tokio::task::spawn_blocking(move || verify(&path)).await;
+    verified
+        .map_err(io::Error::other)?
+        .map_err(ReceiveError::Damaged)
+}
+
 /// The next piece of a body.
 async fn next(body: &mut Body) -> io::Result<Option<Bytes>> {
-    loop {
-        let frame = timeout(STALL_TIMEOUT, body.frame())
-            .await
-            .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?;
-        match frame {
-            None => return Ok(None),
-            Some(Err(error)) => return Err(io::Error::other(error)),
-            Some(Ok(frame)) => {
-                if let Ok(data) = frame.into_data() {
-                    return Ok(Some(data));
-                }
-            }
+    while let Some(frame) = next_frame(body).await? {
+        if let Ok(data) = frame.into_data() {
+            return Ok(Some(data));
         }
     }
+    Ok(None)
+}
+
+async fn next_frame(body: &mut Body) -> io::Result<Option<Frame<Bytes>>> {
+    let frame = timeout(STALL_TIMEOUT, body.frame())
+        .await
+        .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?;
+    frame.transpose().map_err(io::Error::other)
 }

@@ -9,13 +9,15 @@ use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use etcd_proto::raftpb::Message;
-use http_body::{Body, Frame, SizeHint};
+use http::header::{HeaderMap, HeaderValue, TRAILER};
+use http_body::{Body, Frame};
 use tokio::sync::mpsc;
 use tokio::time::interval;
 
 use super::codec::put_sized;
 use super::error::RequestError;
 use super::event::PeerEvent;
+use super::headers::IMAGE_CRC32C;
 use super::link::Link;
 use super::request::{Client, PostBody, check_post, post_request, read_answer};
 
@@ -89,13 +91,15 @@ async fn send(
     put_sized(&message, &mut head);
     let (pieces, receiver) = mpsc::channel(PIECES);
     let taken = Arc::new(AtomicU64::new(0));
+    let total = head.len() as u64 + source.size();
     let body = ImageBody {
-        left: head.len() as u64 + source.size(),
+        left: source.size(),
         head: Some(head.freeze()),
         pieces: receiver,
         taken: taken.clone(),
+        crc: 0,
+        ended: false,
     };
-    let total = body.left;
     link.shared.runtime.spawn_blocking(move || {
         let mut writer = PieceWriter {
             pieces,
@@ -108,13 +112,16 @@ async fn send(
     });
 
     let post = |url: &_| {
-        post_request(
+        let mut request = post_request(
             &link.shared,
             url,
             "/raft/snapshot",
             "application/octet-stream",
             PostBody::new(body),
-        )
+        );
+        let trailers = HeaderValue::from(IMAGE_CRC32C);
+        request.headers_mut().insert(TRAILER, trailers);
+        request
     };
     let exchange = async {
         let answer = client.send(link, post).await?;
@@ -169,13 +176,17 @@ impl Write for PieceWriter {
     }
 }
 
-/// The request's body, whose length is announced: whatever is missing or too much
-/// breaks the request instead of passing for an image.
+/// The request's body. An image of another length than planned breaks the request instead
+/// of passing for one; the trailer tells what it was when it left.
 struct ImageBody {
     head: Option<Bytes>,
     pieces: mpsc::Receiver<io::Result<Bytes>>,
+    /// Bytes of the image that are to come.
     left: u64,
+    /// Bytes that the connection has taken, the head's included.
     taken: Arc<AtomicU64>,
+    crc: u32,
+    ended: bool,
 }
 
 impl Body for ImageBody {
@@ -187,28 +198,33 @@ impl Body for ImageBody {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
         let this = self.get_mut();
-        let piece = match this.head.take() {
-            Some(head) => Some(Ok(head)),
-            None => ready!(this.pieces.poll_recv(context)),
-        };
-        Poll::Ready(match piece {
+        if this.ended {
+            return Poll::Ready(None);
+        }
+        if let Some(head) = this.head.take() {
+            this.taken.fetch_add(head.len() as u64, Ordering::Relaxed);
+            return Poll::Ready(Some(Ok(Frame::data(head))));
+        }
+        Poll::Ready(Some(match ready!(this.pieces.poll_recv(context)) {
             Some(Ok(piece)) if piece.len() as u64 <= this.left => {
                 this.left -= piece.len() as u64;
                 this.taken.fetch_add(piece.len() as u64, Ordering::Relaxed);
-                Some(Ok(Frame::data(piece)))
+                this.crc = crc32c::crc32c_append(this.crc, &piece);
+                Ok(Frame::data(piece))
             }
-            Some(Ok(_)) => Some(Err(io::Error::other("image is longer than announced"))),
-            Some(Err(error)) => Some(Err(error)),
-            None if this.left > 0 => Some(Err(io::ErrorKind::UnexpectedEof.into())),
-            None => None,
-        })
+            Some(Ok(_)) => Err(io::Error::other("image is longer than announced")),
+            Some(Err(error)) => Err(error),
+            None if this.left > 0 => Err(io::ErrorKind::UnexpectedEof.into()),
+            None => {
+                this.ended = true;
+                let crc = HeaderValue::from_str(&format!("{:08x}", this.crc));
+                let crc = crc.map_err(io::Error::other);
+                crc.map(|crc| Frame::trailers(HeaderMap::from_iter([(IMAGE_CRC32C, crc)])))
+            }
+        }))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.left == 0
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.left)
+        self.ended
     }
 }

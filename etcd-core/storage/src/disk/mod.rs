@@ -18,6 +18,7 @@ use std::path::Path;
 use bytes::Bytes;
 
 pub use error::{DiskError, DiskResult};
+pub use map::on_lost_page;
 pub use real::RealDisk;
 
 /// How an existing file is opened.

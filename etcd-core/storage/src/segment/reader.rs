@@ -97,6 +97,15 @@ impl Segment {
         }
     }
 
+    /// Reads every value and checks it.
+    ///
+    /// # Errors
+    /// [`SegmentError::Corrupt`] for the first record that has changed.
+    pub fn verify(&self) -> Result<(), SegmentError> {
+        self.scan(i64::MIN, i64::MAX)
+            .try_for_each(|record| record.map(drop))
+    }
+
     /// Bytes of the key and the value of a revision; `None` if it is not here.
     pub fn record_bytes(&self, main: i64, sub: i64) -> Option<u64> {
         let entry = self.entry(self.lower_bound((main, sub)))?;

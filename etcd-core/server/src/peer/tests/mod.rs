@@ -8,6 +8,7 @@ mod streams;
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -47,6 +48,17 @@ impl Host {
     }
 
     async fn start_in(id: u64, cluster_id: u64, room: usize) -> Host {
+        let dialer = Arc::new(TcpDialer);
+        Host::start_with(id, cluster_id, room, dialer, |_| Ok(())).await
+    }
+
+    async fn start_with(
+        id: u64,
+        cluster_id: u64,
+        room: usize,
+        dialer: Arc<dyn Dialer>,
+        verify_image: fn(&Path) -> Result<(), String>,
+    ) -> Host {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let directory = tempfile::tempdir().unwrap();
@@ -58,7 +70,8 @@ impl Host {
             min_cluster_version: "3.0.0".to_owned(),
             local_peer_urls: vec![format!("http://{address}")],
             snapshot_dir: directory.path().to_owned(),
-            dialer: Arc::new(TcpDialer),
+            verify_image,
+            dialer,
             dial_timeout: Duration::from_secs(2),
         };
         let runtime = tokio::runtime::Handle::current();

@@ -1,3 +1,10 @@
+use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
+
+use futures::future::BoxFuture;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
 use super::*;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -290,4 +297,123 @@ async fn s06_a_connection_cut_in_a_snapshot_is_a_failure() {
         }
     }
     until(|| two.files() == 0).await;
+}
+
+/// Connections of which one byte arrives as another: that at this place of each, as long
+/// as it is not 0.
+#[derive(Clone, Default)]
+struct NoisyDialer {
+    flip_at: Arc<AtomicUsize>,
+}
+
+struct Noisy {
+    inner: Box<dyn Connection>,
+    flip_at: Arc<AtomicUsize>,
+    written: usize,
+}
+
+impl Dialer for NoisyDialer {
+    fn dial(&self, url: &http::Uri) -> BoxFuture<'static, io::Result<Box<dyn Connection>>> {
+        let (dial, flip_at) = (TcpDialer.dial(url), self.flip_at.clone());
+        Box::pin(async move {
+            let noisy = Noisy {
+                inner: dial.await?,
+                flip_at,
+                written: 0,
+            };
+            Ok(Box::new(noisy) as Box<dyn Connection>)
+        })
+    }
+}
+
+impl AsyncRead for Noisy {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_read(cx, buffer)
+    }
+}
+
+impl AsyncWrite for Noisy {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let mut bytes = bytes.to_vec();
+        let flip_at = Some(self.flip_at.load(Ordering::Relaxed)).filter(|at| *at != 0);
+        let place = flip_at.and_then(|at| at.checked_sub(self.written));
+        if let Some(byte) = place.and_then(|place| bytes.get_mut(place)) {
+            *byte ^= 1;
+        }
+        let written = std::task::ready!(Pin::new(&mut self.inner).poll_write(cx, &bytes))?;
+        self.written += written;
+        Poll::Ready(Ok(written))
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_shutdown(cx)
+    }
+}
+
+/// Waits until a snapshot was sent; whether it arrived.
+async fn sent(host: &mut Host) -> bool {
+    loop {
+        match host.event().await {
+            PeerEvent::SnapshotSent { to: 2, ok } => return ok,
+            PeerEvent::Unreachable(2) => {}
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn s12_an_image_that_changed_on_its_way_is_refused_and_sent_again() {
+    const LEN: usize = 3_000_000;
+    let dialer = NoisyDialer::default();
+    let noisy = Arc::new(dialer.clone());
+    let mut one = Host::start_with(1, CLUSTER, 4096, noisy, |_| Ok(())).await;
+    let mut two = Host::start(2).await;
+    one.transport.add_peer(2, &two.urls());
+    two.transport.add_peer(1, &one.urls());
+    one.connected_to(2).await;
+    two.connected_to(1).await;
+    // Somewhere in the image, which head and chunks leave most of the request to.
+    for flip_at in [40_000, 1_500_000, LEN - 1] {
+        dialer.flip_at.store(flip_at, Ordering::Relaxed);
+        let image = Box::new(Image::of(LEN));
+        one.transport.send_snapshot(snapshot(1, 2, 77), image);
+        assert!(!sent(&mut one).await, "{flip_at}");
+        until(|| two.files() == 0).await;
+    }
+    dialer.flip_at.store(0, Ordering::Relaxed);
+    let image = Box::new(Image::of(LEN));
+    one.transport.send_snapshot(snapshot(1, 2, 78), image);
+    assert!(sent(&mut one).await);
+    let PeerEvent::SnapshotReceived { image, .. } = two.event().await else {
+        panic!("no snapshot");
+    };
+    assert!(std::fs::read(image).unwrap() == Image::bytes(LEN));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn s12_an_image_that_cannot_be_taken_over_never_reaches_raft() {
+    let mut one = Host::start(1).await;
+    let dialer = Arc::new(TcpDialer);
+    let verify = |_: &Path| Err("page 7 is in use more than once".to_owned());
+    let two = Host::start_with(2, CLUSTER, 4096, dialer, verify).await;
+    one.transport.add_peer(2, &two.urls());
+    two.transport.add_peer(1, &one.urls());
+    one.connected_to(2).await;
+    let image = Box::new(Image::of(100_000));
+    one.transport.send_snapshot(snapshot(1, 2, 77), image);
+    assert!(!sent(&mut one).await);
+    until(|| two.files() == 0).await;
+    assert!(two.events.is_empty());
 }
