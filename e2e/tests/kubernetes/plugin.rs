@@ -2,8 +2,9 @@
 
 use etcd_e2e::eventually;
 use etcd_e2e::kubernetes::{Places, Tool};
-use serde_json::Value;
+use serde_json::{Value, json};
 
+use crate::store::{BUCKET, Store};
 use crate::world::{LIMIT, World, with};
 
 /// kubectl that finds the plugin and stock etcdctl.
@@ -114,6 +115,82 @@ fn kubectl_etcd_shows_and_steers_a_cluster() {
         assert!(
             annotations.contains_key("etcd-core.io/restarted-at"),
             "{annotations:?}"
+        );
+    });
+}
+
+#[test]
+fn o21_kubectl_etcd_backs_up_and_restores_what_it_was_told_to() {
+    with("plugin-backups", async |world| {
+        let _store = Store::start(&world).await;
+        let spec = json!({"replicas": 1, "storage": {"persistentVolumeClaim": {"size": "1Gi"}}});
+        world.make("EtcdCluster", "one", spec).await;
+        let before = world.ready("one", 1).await;
+        let id = before["clusterID"].as_str().unwrap();
+        world.fill("one", "kept/", 50).await;
+        let kept = world.everything("one").await;
+
+        // A schedule that does nothing by itself.
+        let destination = Store::destination(BUCKET, "plugin", "backup-credentials");
+        let spec = json!({"clusterRef": {"name": "one"}, "schedule": "@yearly", "suspend": true,
+            "template": {"spec": {"destination": destination}}});
+        world.make("EtcdBackupSchedule", "yearly", spec).await;
+        let said = world.etcd(&["backup", "one", "--name", "now"]).await;
+        assert!(
+            said.contains("EtcdBackup now is stored and proven"),
+            "{said}"
+        );
+        assert!(said.contains("/plugin/now-"), "{said}");
+        let list = world.etcd(&["backups", "one", "-o", "json"]).await;
+        let list: Value = serde_json::from_str(&list).unwrap();
+        let line = &list["backups"][0];
+        assert_eq!(
+            (
+                line["name"].as_str(),
+                line["verified"].as_bool(),
+                line["schedule"].as_str()
+            ),
+            (Some("now"), Some(true), Some("yearly")),
+            "{list}"
+        );
+        let table = world.etcd(&["backups", "one"]).await;
+        assert!(table.contains("now   Completed"), "{table}");
+
+        // Writes after it would be lost: that is told, and nothing is done.
+        let revision = world.fill("one", "lost/", 20).await;
+        let lost = (revision - line["revision"].as_i64().unwrap()).to_string();
+        let tool = kubectl(&world);
+        let here = ["etcd", "--namespace", world.namespace.as_str()];
+        let restore = ["restore", "one", "--from", "now"];
+        let args = [&here[..], &restore].concat();
+        let output = tool.try_run(&args, "").await.unwrap();
+        assert!(!output.success, "{}", output.stdout);
+        let tells = |name: &str, value: &str| {
+            let line = output.stdout.lines().find(|line| line.contains(name));
+            assert!(
+                line.is_some_and(|line| line.ends_with(value)),
+                "{name} {value}: {}",
+                output.stdout
+            );
+        };
+        tells("cluster ID replaced", id);
+        tells("revision now", &revision.to_string());
+        tells("revisions lost", &lost);
+        let command = format!("--from now --replaces {id} --yes");
+        assert!(output.stderr.contains(&command), "{}", output.stderr);
+        let left = world.kubectl(&["get", "etcdrestore", "-o", "name"]).await;
+        assert_eq!(left.trim(), "", "a dry run leaves nothing");
+
+        let confirmed = [&restore[..], &["--replaces", id, "--yes"]].concat();
+        let said = world.etcd(&confirmed).await;
+        assert!(said.contains("is done"), "{said}");
+        assert_eq!(world.everything("one").await, kept);
+        let args = [&here[..], &confirmed].concat();
+        let output = tool.try_run(&args, "").await.unwrap();
+        assert!(
+            !output.success && output.stderr.contains("nothing was done"),
+            "{}",
+            output.stderr
         );
     });
 }

@@ -430,7 +430,7 @@ fn a_backup_made_by_hand_takes_no_place_of_a_scheduled_one() {
     let done = by_hand("Completed", "2026-01-01T03:00:20Z");
     let next = look(
         &schedule(json!({})),
-        &[done.clone()],
+        std::slice::from_ref(&done),
         "2026-01-01T03:00:40Z",
     );
     assert_eq!(made(&next).as_deref(), Some("2026-01-01T03:00:00Z"));
@@ -453,7 +453,7 @@ fn a_backup_made_by_hand_takes_no_place_of_a_scheduled_one() {
     let runs = by_hand("Running", "2026-01-01T02:59:50Z");
     let waits = look(
         &schedule(json!({})),
-        &[runs.clone()],
+        std::slice::from_ref(&runs),
         "2026-01-01T03:00:05Z",
     );
     assert_eq!(made(&waits), None);
