@@ -16,13 +16,14 @@ TARGET_DIR := $(abspath $(or $(CARGO_TARGET_DIR),target))
 export PRODUCT := $(TARGET_DIR)/$(TRIPLE)/release
 export BIN := $(CACHE)/kubernetes-1.36.3
 export STOCK := $(CACHE)/stock-3.7.3
+export MINIO := $(CACHE)/minio-0.0.0-20260212201848-7aac2a2c5b7c
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 packages: # what a fresh Debian lacks to build and run all of it
 	@e2e/kubernetes/packages.sh cc=gcc /usr/include/stdio.h=libc6-dev unshare=util-linux pgrep=procps ip=iproute2 nft=nftables \
-	  iptables=iptables conntrack=conntrack openssl=openssl runc=runc /usr/lib/cni/bridge=containernetworking-plugins git=git \
+	  iptables=iptables conntrack=conntrack openssl=openssl curl=curl runc=runc /usr/lib/cni/bridge=containernetworking-plugins git=git \
 	  /etc/ssl/certs/ca-certificates.crt=ca-certificates
 .PHONY: packages
 

@@ -47,6 +47,8 @@ start_kubernetes() {
     return
   fi
   "$HERE/down.sh" "$STATE"
+  # The clusters that its backups are of are gone.
+  rm -rf --one-file-system "$STATE/minio"
   setsid "$HERE/up.sh" "$STATE" 3 > "$STATE/up.log" 2>&1 < /dev/null &
   local up=$!
   until running; do
@@ -77,28 +79,57 @@ wait_ready() {
   in_cluster kubectl get pods -l etcd-core.io/cluster=three -o wide
 }
 
-# The client Service through the API server: works alike in our Kubernetes and in any other. What
-# clients show and believe is in a Secret.
-write_and_read() {
+# etcdctl CLUSTER "COMMAND..."...: through the API server, to the Service for clients: works alike in our Kubernetes and in any
+# other. What clients show and believe is in a Secret.
+etcdctl() {
   in_cluster bash -euo pipefail -c '
+    cluster=$1; shift
     bundle=$(mktemp -d)
     trap "rm -rf $bundle" EXIT
     for file in ca.crt tls.crt tls.key; do
-      kubectl get secret three-client -o go-template="{{index .data \"$file\" | base64decode}}" > "$bundle/$file"
+      kubectl get secret $cluster-client -o go-template="{{index .data \"$file\" | base64decode}}" > "$bundle/$file"
     done
     export ETCDCTL_CACERT=$bundle/ca.crt ETCDCTL_CERT=$bundle/tls.crt ETCDCTL_KEY=$bundle/tls.key
-    exec 3< <(exec kubectl port-forward service/three-client :2379 2>&1)
+    exec 3< <(exec kubectl port-forward service/$cluster-client :2379 2>&1)
     forward=$!
     trap "kill $forward; rm -rf $bundle" EXIT
     read -r line <&3
     [[ $line =~ 127\.0\.0\.1:([0-9]+) ]] || { echo "$line" >&2; exit 1; }
     export ETCDCTL_ENDPOINTS=https://127.0.0.1:${BASH_REMATCH[1]}
-    run() { echo "   \$ etcdctl $*"; etcdctl "$@"; }
-    run put greeting "hello from $(hostname)"
-    run get greeting
-    run member list -w table
-    run endpoint status -w table
-  '
+    for command; do
+      echo "   \$ etcdctl $command"
+      eval "command etcdctl $command"
+    done
+  ' "etcdctl" "$@"
+}
+
+write_and_read() {
+  etcdctl three "put greeting 'hello from $(hostname)'" "get greeting" "member list -w table" "endpoint status -w table"
+}
+
+start_store() { "$HERE/store.sh" "$STATE"; }
+
+# The sample's schedule is for every night; who watches a demo would rather not wait for it.
+back_up() {
+  in_cluster kubectl apply -f config/samples/backup-schedule.yaml
+  in_cluster kubectl patch etcdbackupschedule three-nightly --type merge --patch '{"spec": {"schedule": "* * * * *"}}'
+  until [ -n "$(in_cluster kubectl get etcdbackup -l etcd-core.io/schedule=three-nightly -o name)" ]; do sleep 0.5; done
+  in_cluster kubectl wait --for=condition=Ready --timeout=5m \
+    "$(in_cluster kubectl get etcdbackup -l etcd-core.io/schedule=three-nightly -o name | head -1)"
+  in_cluster kubectl get etcdbackup,etcdbackupschedule
+}
+
+destroy() {
+  in_cluster kubectl delete etcdbackupschedule three-nightly --wait
+  in_cluster kubectl delete etcdcluster three --wait
+  in_cluster kubectl delete pvc -l etcd-core.io/cluster=three --wait
+}
+
+restore() {
+  in_cluster kubectl apply -f config/samples/restored.yaml
+  in_cluster kubectl wait --for=condition=Ready etcdcluster/restored --timeout=5m
+  in_cluster kubectl get etcdcluster restored
+  etcdctl restored "get greeting"
 }
 
 up() {
@@ -110,6 +141,7 @@ up() {
     step "Our etcd and the operator (the first time some minutes)" make -s build
     step "Stock etcd, for its etcdctl and to compare" make -s stock
     step "Kubernetes from Go modules (the first time about 7 minutes)" make -s kubernetes
+    step "MinIO, an S3 server for backups (the first time about 2 minutes)" make -s minio
     step "Images, without a container engine" pack_images
     step "A Kubernetes of three nodes; its API server stores everything in our etcd" start_kubernetes
   else
@@ -120,13 +152,25 @@ up() {
   step "config/samples: a cluster of one and a cluster of three" apply_samples
   step "They become ready" wait_ready
   step "A write and a read with stock etcdctl" write_and_read
+  if [ -z "$OWN" ]; then
+    say "" "Backups need a bucket: config/samples/backup-schedule.yaml has the places to fill in. Without KUBECONFIG the demo shows them."
+  elif in_cluster kubectl get etcdcluster restored > /dev/null 2>&1; then
+    say "" "The cluster 'restored' is there: backup and restore were shown before."
+  else
+    step "An S3 server: MinIO" start_store
+    step "config/samples/backup-schedule.yaml, every minute: until a backup is stored, and proven by restoring it" back_up
+    step "The cluster of three is destroyed, with all its volumes" destroy
+    step "config/samples/restored.yaml: a new cluster of three, made of what is in the bucket" restore
+    step "config/samples: the cluster of three once more, empty" apply_samples
+    step "It becomes ready" wait_ready
+  fi
   say "" "All of it took $SECONDS s. To look further:"
   if [ -n "$OWN" ]; then
     say "    make demo-shell                          a shell with KUBECONFIG, kubectl, helm and etcdctl; in it, for example:"
   fi
   say "    kubectl get etcdcluster --watch" \
     "    kubectl describe etcdcluster three" \
-    "    kubectl get secret three-client          what clients mount: CA, certificate, key, endpoints" \
+    "    kubectl get secret $cluster-client          what clients mount: CA, certificate, key, endpoints" \
     "    kubectl delete pod three-0-0             it comes back by itself, with its data" \
     "    kubectl scale etcdcluster one --replicas=3"
   [ -z "$OWN" ] || say "Logs are in $STATE/log."
