@@ -234,3 +234,17 @@ async fn s22_dead_member_replaced() {
     cluster.equal().await;
     assert_eq!(client.members().await.unwrap().len(), 3);
 }
+
+/// A killed leader's connections are closed by its kernel: what is to be sent to it waits for the next leader, and is not written into them.
+#[tokio::test]
+async fn b035_a_write_right_after_the_leader_was_killed_is_made_by_the_next() {
+    let mut cluster = Cluster::start(3, defaults()).await.unwrap();
+    for round in 0..4 {
+        let leader = cluster.leader().await;
+        let client = cluster.members[(leader + 1) % 3].client();
+        client.get("greeting").await.unwrap();
+        cluster.members[leader].kill();
+        client.put("greeting", format!("{round}")).await.unwrap();
+        cluster.members[leader].restart().await.unwrap();
+    }
+}

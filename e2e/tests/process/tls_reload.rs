@@ -399,11 +399,10 @@ async fn s37_members_change_their_authority() {
         },
     )
     .await;
-    members[0]
-        .client()
-        .put("stage", "without it")
-        .await
-        .unwrap();
+    if let Err(error) = members[0].client().put("stage", "without it").await {
+        let logs: Vec<String> = members.iter().map(|member| member.log()).collect();
+        panic!("{error}\n{}", logs.join("\n\n"));
+    }
     let fresh = new.issue(&Leaf::new("m2")).unwrap();
     fresh.replace(&files[2].pair).unwrap();
     members[2].ready().await.unwrap();

@@ -236,7 +236,8 @@ pub async fn serve_peer(
     limits: Limits,
     router: Router,
 ) {
-    serve_http1(listener, security, limits, router).await;
+    // A member that is gone must not be sent anything: its stream ends with what it sends.
+    serve_http1(listener, security, limits, router, false).await;
 }
 
 /// Serves metrics and health until `limits` says stop.
@@ -246,14 +247,16 @@ pub async fn serve_metrics(
     limits: Limits,
     router: Router,
 ) {
-    serve_http1(listener, security, limits, router).await;
+    serve_http1(listener, security, limits, router, true).await;
 }
 
+/// `half_close`: who has sent all is still answered.
 async fn serve_http1(
     listener: Listener,
     security: Option<Security>,
     limits: Limits,
     router: Router,
+    half_close: bool,
 ) {
     let mut builder = hyper::server::conn::http1::Builder::new();
     builder
@@ -261,7 +264,7 @@ async fn serve_http1(
         .header_read_timeout(limits.patience.head)
         .max_buf_size(MAX_HEADERS as usize)
         .max_headers(MAX_HEADER_COUNT)
-        .half_close(true);
+        .half_close(half_close);
     let stop = limits.stop.clone();
     accept(
         listener,
