@@ -98,7 +98,7 @@ pub(super) async fn reconcile(
     let metrics = &worker.context.metrics;
     // One that was woken up before is not late.
     metrics.begins(due.and_then(|due| started.checked_duration_since(due)));
-    let turn = timeout(TIME_LIMIT, worker.turn(cluster)).await;
+    let turn = timeout(TIME_LIMIT, Box::pin(worker.turn(cluster))).await;
     let result = turn.unwrap_or(Err(ReconcileError::TimeLimit));
     let outcome = match &result {
         Ok((_, outcome)) => *outcome,
@@ -159,7 +159,8 @@ impl Worker {
             outcome: ReconcileOutcome::Working,
             steady: false,
         };
-        match turn(&mut around, cached, &self.context.settings).await? {
+        let turned = Box::pin(turn(&mut around, cached, &self.context.settings)).await;
+        match turned? {
             Turn::Again(after) if around.steady => {
                 Ok((Some(after.max(STEADY_WAIT)), around.outcome))
             }

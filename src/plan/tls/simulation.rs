@@ -136,12 +136,7 @@ fn o02_tls_is_switched_on_and_off_whenever_the_operator_is_stopped() {
         reference.cluster.spec.tls = tls(mode);
         let before = reference.calls;
         reference.converge();
-        assert_eq!(
-            reference.peers_are(secure),
-            true,
-            "{:?}",
-            reference.peer_urls()
-        );
+        assert!(reference.peers_are(secure), "{:?}", reference.peer_urls());
         let calls = reference.calls - before;
         assert!(calls > 10 || !secure, "{calls} calls");
         // Every third call, from either side: the rest is the same again for others.
