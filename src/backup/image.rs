@@ -51,7 +51,7 @@ pub(crate) fn examine(path: &Path, place: &str) -> Result<Examined, Failure> {
     Ok(Examined {
         revision: summary.revision,
         compact_revision: summary.compact_revision,
-        total_keys: status.total_key,
+        total_keys: status.live_keys,
         kv_hash: hash.hash,
     })
 }

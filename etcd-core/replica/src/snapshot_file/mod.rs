@@ -33,8 +33,11 @@ pub struct SnapshotStatus {
     pub hash: u32,
     /// Main revision of the last change.
     pub revision: i64,
-    /// Keys that are not deleted.
+    /// Keys that are not deleted, the empty one included by which a restore raised the
+    /// revision.
     pub total_key: u64,
+    /// Keys that are not deleted and that clients see.
+    pub live_keys: u64,
     /// Bytes of the database, without a trailer.
     pub total_size: u64,
     /// Storage version; empty if the file names none.
@@ -198,6 +201,7 @@ impl SnapshotFile {
             hash,
             revision: survey.last,
             total_key: survey.live,
+            live_keys: survey.written(),
             total_size: self.image.size(),
             version: self.summary()?.storage_version.unwrap_or_default(),
         })

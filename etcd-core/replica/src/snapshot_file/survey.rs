@@ -16,6 +16,9 @@ pub(super) struct Survey {
     visible: Vec<u64>,
     /// How many are visible.
     pub(super) live: u64,
+    /// The last record without a key. No client can write one: a restore does, to raise
+    /// the revision.
+    placeholder: Option<u64>,
     /// Main revision of the last record of all; 0 if there is none.
     pub(super) last: i64,
 }
@@ -37,6 +40,7 @@ impl Survey {
         let mut survey = Survey {
             visible: Vec::new(),
             live: 0,
+            placeholder: None,
             last: 0,
         };
         let mut low = Vec::new();
@@ -53,6 +57,12 @@ impl Survey {
             .map(|w| u64::from(w.count_ones()))
             .sum();
         Ok(survey)
+    }
+
+    /// How many are visible of those that a client can have written.
+    pub(super) fn written(&self) -> u64 {
+        let placeholder = self.placeholder.is_some_and(|it| self.is_visible(it));
+        self.live - u64::from(placeholder)
     }
 
     /// Whether the record of this number is visible.
@@ -96,6 +106,9 @@ impl Survey {
                 return Ok(());
             }
             self.set(own, !record.tombstone);
+            if key.is_empty() {
+                self.placeholder = Some(own);
+            }
             if let Some(before) = newest.get_mut(key) {
                 self.set(std::mem::replace(before, own), false);
                 return Ok(());
