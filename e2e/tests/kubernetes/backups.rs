@@ -109,6 +109,28 @@ fn o24_a_backup_outlives_every_volume_and_a_new_cluster_begins_with_it() {
         let said: Value = serde_json::from_str(&said).unwrap();
         assert_eq!(said["revision"], revision, "{said}");
 
+        // One that is deleted while the store stands still takes its run along, and what the run has left there once the store goes on.
+        store.minio.pause().unwrap();
+        let mut given_up = backup(good.clone());
+        given_up["deletionPolicy"] = json!("Delete");
+        world.make("EtcdBackup", "given-up", given_up).await;
+        world
+            .told("EtcdBackup", "given-up", "under way", |status| {
+                status["run"]["kind"] == "Snapshot"
+            })
+            .await;
+        world.pod_of_run("backup.given-up", "snapshot").await;
+        let delete = ["delete", "etcdbackup/given-up"];
+        world
+            .kubectl(&[&delete[..], &["--wait=false"]].concat())
+            .await;
+        world.pod_of_run("backup.given-up", "delete").await;
+        store.minio.resume().unwrap();
+        world
+            .kubectl(&["wait", "--for=delete", delete[1], "--timeout=240s"])
+            .await;
+        assert_eq!(store.bucket.keys("from/given-up").await.unwrap(), [""; 0]);
+
         // Everything is lost but the store, and the credentials are wrong when they are needed.
         world.destroy("from").await;
         world.credentials("backup-credentials", &stranger).await;

@@ -186,6 +186,13 @@ fn o21_o23_a_schedule_follows_every_change_and_a_revision_comes_back_in_place() 
 
         // The cluster it has become is backed up too, and another begins with that.
         world.backed_up("three").await;
+
+        // Increments that are asked for no more end.
+        world.reschedule(json!({"increments": null})).await;
+        let follower = format!("deployment/{SCHEDULE}-follow");
+        world
+            .kubectl(&["wait", "--for=delete", &follower, "--timeout=240s"])
+            .await;
         world.apply_sample("restored.yaml").await;
         world.ready("restored", 3).await;
         assert_eq!(world.everything("restored").await, kept);

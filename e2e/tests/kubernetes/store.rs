@@ -4,7 +4,8 @@ use etcd_e2e::client::{delete, range};
 use etcd_e2e::minio::{Credentials, Minio};
 use etcd_e2e::{Bucket, Client, eventually};
 use etcd_proto::mvccpb::KeyValue;
-use kube::api::{Api, ApiResource, DynamicObject, GroupVersionKind};
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{Api, ApiResource, DynamicObject, GroupVersionKind, ListParams};
 use kube::runtime::wait::await_condition;
 use serde_json::{Value, json};
 
@@ -124,6 +125,28 @@ impl World {
             self.tell_runs().await
         );
         status
+    }
+
+    /// Waits until a run of that object has a pod that runs.
+    pub(crate) async fn pod_of_run(&self, of: &str, run: &str) {
+        let labels = format!("etcd-core.io/run-of={of},etcd-core.io/run={run}");
+        let pods: Api<Pod> = Api::namespaced(self.client.clone(), &self.namespace);
+        eventually(LIMIT, &format!("a pod of {labels}"), async || {
+            let pods = pods
+                .list(&ListParams::default().labels(&labels))
+                .await
+                .unwrap();
+            let phase = |pod: &Pod| pod.status.as_ref().and_then(|status| status.phase.clone());
+            let phases: Vec<_> = pods.items.iter().map(phase).collect();
+            match phases
+                .iter()
+                .any(|phase| phase.as_deref() == Some("Running"))
+            {
+                true => Ok(()),
+                false => Err(phases),
+            }
+        })
+        .await;
     }
 
     /// Waits until only a human can help the object; why.
