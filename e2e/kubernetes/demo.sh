@@ -170,7 +170,7 @@ up() {
   fi
   say "    kubectl get etcdcluster --watch" \
     "    kubectl describe etcdcluster three" \
-    "    kubectl get secret $cluster-client          what clients mount: CA, certificate, key, endpoints" \
+    "    kubectl get secret three-client          what clients mount: CA, certificate, key, endpoints" \
     "    kubectl delete pod three-0-0             it comes back by itself, with its data" \
     "    kubectl scale etcdcluster one --replicas=3"
   [ -z "$OWN" ] || say "Logs are in $STATE/log."
