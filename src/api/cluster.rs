@@ -99,3 +99,11 @@ pub struct EtcdClusterSpec {
 fn default_replicas() -> i32 {
     3
 }
+
+impl EtcdClusterSpec {
+    /// The user's Secret with what the operator shows to members, in mode Secret.
+    pub fn operator_secret(&self) -> Option<&str> {
+        let client = self.tls.as_ref()?.client.as_ref()?;
+        Some(&client.operator_secret_ref.as_ref()?.name)
+    }
+}

@@ -72,13 +72,7 @@ pub(crate) fn reads(cluster: &EtcdCluster, call: &CertificateCall) -> (Vec<Strin
             }
             Origin::Secret(users) => {
                 others.push(users.clone());
-                let client = cluster
-                    .spec
-                    .tls
-                    .as_ref()
-                    .and_then(|tls| tls.client.as_ref());
-                let own = client.and_then(|client| client.operator_secret_ref.as_ref());
-                others.extend(own.map(|own| own.name.clone()));
+                others.extend(cluster.spec.operator_secret().map(str::to_owned));
             }
         }
     }

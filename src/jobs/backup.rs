@@ -499,7 +499,7 @@ impl Around<'_> {
             given: Given {
                 destination: &spec.destination,
                 encryption: spec.encryption.as_ref(),
-                member_tls: member_tls.as_deref(),
+                member_tls: member_tls.as_ref(),
             },
             spec: &spec.job,
         }

@@ -106,7 +106,7 @@ pub(crate) fn step(
         given: Given {
             destination: &template.destination,
             encryption: template.encryption.as_ref(),
-            member_tls: told::member_tls(cluster).as_deref(),
+            member_tls: told::member_tls(cluster).as_ref(),
         },
         spec: &template.job,
     }

@@ -7,7 +7,7 @@ use crate::{
     backup::run::{ClusterRef, Voter},
     certificates::clients_secret,
     identity,
-    render::transport,
+    render::{MemberTls, transport},
 };
 
 /// A cluster, as runs are told of it; `None` until it has formed.
@@ -68,22 +68,21 @@ pub(crate) fn service(cluster: &EtcdCluster) -> String {
     )
 }
 
-/// The Secret with what runs need for TLS to members; `None`: they need nothing. In mode
-/// Secret it is the one that the operator uses itself.
-pub(crate) fn member_tls(cluster: &EtcdCluster) -> Option<String> {
+/// The Secrets with what runs need for TLS to members; `None`: they need nothing. In mode
+/// Secret they show what the operator itself shows, whose Secret has no CA.
+pub(crate) fn member_tls(cluster: &EtcdCluster) -> Option<MemberTls> {
     if !secure(cluster) {
         return None;
     }
     let in_effect = transport::in_effect(cluster).client.as_ref()?;
-    let spec = cluster
+    let authorities = clients_secret(&cluster.name_any());
+    let users = cluster
         .spec
-        .tls
-        .as_ref()
-        .and_then(|tls| tls.client.as_ref());
-    let own = spec.and_then(|client| client.operator_secret_ref.as_ref());
-    Some(match own {
-        Some(own) if in_effect.mode == TlsMode::Secret => own.name.clone(),
-        _ => clients_secret(&cluster.name_any()),
+        .operator_secret()
+        .filter(|_| in_effect.mode == TlsMode::Secret);
+    Some(MemberTls {
+        own: users.unwrap_or(&authorities).to_owned(),
+        authorities,
     })
 }
 
@@ -143,9 +142,11 @@ mod tests {
             (service(&cluster), member_tls(&cluster))
         };
         let plain = ("http://demo-client.n.svc:2379".to_owned(), None);
-        let secure = |secret: &str| {
+        let secure = |own: &str| {
             let url = "https://demo-client.n.svc:2379".to_owned();
-            (url, Some(secret.to_owned()))
+            let authorities = "demo-client".to_owned();
+            let own = own.to_owned();
+            (url, Some(MemberTls { authorities, own }))
         };
         let own = serde_json::json!({"mode": "Operator"});
         assert_eq!(spoken(serde_json::json!(null), own.clone()), plain);
@@ -156,5 +157,45 @@ mod tests {
             "secretRef": {"name": "mine"}, "operatorSecretRef": {"name": "operators"}});
         let in_effect = serde_json::json!({"mode": "Secret", "secret": "mine"});
         assert_eq!(spoken(in_effect, theirs), secure("operators"));
+    }
+
+    /// The Secret that the operator shows has no CA: members' is in the one for clients.
+    #[test]
+    fn a_run_finds_the_authorities_and_what_to_show_in_one_directory() {
+        let tls = MemberTls {
+            authorities: "demo-client".to_owned(),
+            own: "operators".to_owned(),
+        };
+        let destination = crate::api::Destination::default();
+        let given = crate::render::Given {
+            destination: &destination,
+            encryption: None,
+            member_tls: Some(&tls),
+        };
+        let (volumes, mounts) = crate::render::given(&given);
+        assert_eq!(mounts[0].mount_path, crate::backup::run::files::MEMBER_TLS);
+        let volume = serde_json::to_value(&volumes[0]).unwrap();
+        let found: Vec<(String, String)> = volume["projected"]["sources"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .flat_map(|source| {
+                let secret = source["secret"]["name"].as_str().unwrap().to_owned();
+                let items = source["secret"]["items"].as_array().unwrap();
+                items.iter().map(move |item| {
+                    assert_eq!(item["key"], item["path"]);
+                    (secret.clone(), item["path"].as_str().unwrap().to_owned())
+                })
+            })
+            .collect();
+        let expected = [
+            ("demo-client", "ca.crt"),
+            ("operators", "tls.crt"),
+            ("operators", "tls.key"),
+        ];
+        assert_eq!(
+            found,
+            expected.map(|(secret, file)| (secret.to_owned(), file.to_owned()))
+        );
     }
 }

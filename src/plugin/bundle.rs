@@ -32,15 +32,9 @@ pub(super) async fn read(
         found.map_err(|error| error::kube(&format!("read the Secret {name}"), error))
     };
     let clients = get(clients_secret(&cluster.name_any())).await?;
-    let spec = cluster
-        .spec
-        .tls
-        .as_ref()
-        .and_then(|tls| tls.client.as_ref());
-    let own = spec.and_then(|client| client.operator_secret_ref.as_ref());
-    match own {
+    match cluster.spec.operator_secret() {
         None => from_secrets(&clients, &clients).map(Some),
-        Some(own) => from_secrets(&clients, &get(own.name.clone()).await?).map(Some),
+        Some(own) => from_secrets(&clients, &get(own.to_owned()).await?).map(Some),
     }
 }
 

@@ -19,7 +19,9 @@ pub use claim::claim;
 pub use drift::first_difference;
 pub(crate) use pod::DATA_DIR;
 pub use quota::quota;
-pub(crate) use run::{CONTAINER, Given, Run, Work, run_of};
+#[cfg(test)]
+pub(crate) use run::given;
+pub(crate) use run::{CONTAINER, Given, MemberTls, Run, Work, run_of};
 pub use shared::Shared;
 pub use start::{Restored, Start};
 pub use stateful_set::{pod_spec_digest, stateful_set, template_digest};

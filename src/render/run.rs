@@ -9,9 +9,10 @@ use k8s_openapi::{
         batch::v1::{Job, JobSpec as KubeJobSpec},
         core::v1::{
             Container, ContainerPort, EmptyDirVolumeSource, EnvVar, EphemeralVolumeSource,
-            LocalObjectReference, PersistentVolumeClaimSpec, PersistentVolumeClaimTemplate,
-            PersistentVolumeClaimVolumeSource, PodSecurityContext, PodSpec, PodTemplateSpec,
-            SeccompProfile, SecretVolumeSource, Volume, VolumeMount, VolumeResourceRequirements,
+            KeyToPath, LocalObjectReference, PersistentVolumeClaimSpec,
+            PersistentVolumeClaimTemplate, PersistentVolumeClaimVolumeSource, PodSecurityContext,
+            PodSpec, PodTemplateSpec, ProjectedVolumeSource, SeccompProfile, SecretProjection,
+            SecretVolumeSource, Volume, VolumeMount, VolumeProjection, VolumeResourceRequirements,
         },
     },
     apimachinery::pkg::{
@@ -87,8 +88,50 @@ pub(crate) struct Given<'a> {
     pub(crate) destination: &'a Destination,
     /// The key, if they are encrypted.
     pub(crate) encryption: Option<&'a EncryptionSpec>,
-    /// Secret with what TLS to members needs.
-    pub(crate) member_tls: Option<&'a str>,
+    /// What TLS to members needs.
+    pub(crate) member_tls: Option<&'a MemberTls>,
+}
+
+/// Secrets with what TLS to members needs; often the same one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct MemberTls {
+    /// Whose `ca.crt` vouches for members.
+    pub(crate) authorities: String,
+    /// Whose `tls.crt` and `tls.key` are shown to them.
+    pub(crate) own: String,
+}
+
+impl MemberTls {
+    fn volume(&self, name: &str) -> Volume {
+        let source = |of: &str, keys: &[&str]| VolumeProjection {
+            secret: Some(SecretProjection {
+                name: of.to_owned(),
+                items: Some(
+                    keys.iter()
+                        .map(|key| KeyToPath {
+                            key: (*key).to_owned(),
+                            path: (*key).to_owned(),
+                            mode: None,
+                        })
+                        .collect(),
+                ),
+                // As with other Secrets: the run names a file that is missing.
+                optional: Some(true),
+            }),
+            ..VolumeProjection::default()
+        };
+        Volume {
+            name: name.to_owned(),
+            projected: Some(ProjectedVolumeSource {
+                sources: Some(vec![
+                    source(&self.authorities, &[files::CA]),
+                    source(&self.own, &[files::CERT, files::KEY]),
+                ]),
+                ..ProjectedVolumeSource::default()
+            }),
+            ..Volume::default()
+        }
+    }
 }
 
 /// A run, all that its manifest is made of.
@@ -248,7 +291,7 @@ impl Run<'_> {
 }
 
 /// Volumes with what a run is given, and where they are mounted.
-pub(super) fn given(given: &Given<'_>) -> (Vec<Volume>, Vec<VolumeMount>) {
+pub(crate) fn given(given: &Given<'_>) -> (Vec<Volume>, Vec<VolumeMount>) {
     let mut volumes = Vec::new();
     let mut mounts = Vec::new();
     let mut secret = |name: &str, of: &str, path: &str| {
@@ -281,7 +324,8 @@ pub(super) fn given(given: &Given<'_>) -> (Vec<Volume>, Vec<VolumeMount>) {
         );
     }
     if let Some(of) = given.member_tls {
-        secret("member-tls", of, files::MEMBER_TLS);
+        volumes.push(of.volume("member-tls"));
+        mounts.push(mount("member-tls", files::MEMBER_TLS, true));
     }
     if let Some(claim) = &given.destination.persistent_volume_claim {
         volumes.push(Volume {

@@ -145,10 +145,7 @@ pub(super) fn operators_secret(cluster: &EtcdCluster, origin: &Origin) -> Option
     match origin {
         Origin::Own => None,
         Origin::CertManager => Some(Requested::Operator.name(&cluster.name_any())),
-        Origin::Secret(_) => {
-            let client = cluster.spec.tls.as_ref()?.client.as_ref()?;
-            Some(client.operator_secret_ref.as_ref()?.name.clone())
-        }
+        Origin::Secret(_) => cluster.spec.operator_secret().map(str::to_owned),
     }
 }
 

@@ -101,9 +101,7 @@ pub(super) fn decide(
     let step = sound
         .then(|| around.first_stage())
         .flatten()
-        .or_else(|| around.authority())
-        .or_else(|| around.requests())
-        .or_else(|| around.material())
+        .or_else(|| around.certificates())
         .or_else(|| around.peer_urls())
         .or_else(|| sound.then(|| around.stage()).flatten())
         .or_else(|| around.rotate());
@@ -136,18 +134,18 @@ pub(super) fn upkeep(
     observed: &Observed,
     now: Timestamp,
 ) -> Decision {
-    let mut decision = decide(cluster, roster, observed, now);
+    let decision = decide(cluster, roster, observed, now);
     let around = Around {
         cluster,
         roster,
         observed,
         now,
     };
-    decision.step = decision.step.and_then(|_| {
-        let upkeep = around.authority().or_else(|| around.requests());
-        upkeep.or_else(|| around.material())
-    });
-    decision
+    Decision {
+        // Where nothing is to be done there is none of this either.
+        step: decision.step.and_then(|_| around.certificates()),
+        ..decision
+    }
 }
 
 struct Around<'a> {
@@ -172,6 +170,13 @@ impl<'a> Around<'a> {
             .members
             .iter()
             .filter(|member| !member.removed && member.objects.stateful_set.is_some())
+    }
+
+    /// What is to be made or exchanged of certificates, whoever talks how.
+    fn certificates(&self) -> Option<Plan> {
+        self.authority()
+            .or_else(|| self.requests())
+            .or_else(|| self.material())
     }
 
     fn authority(&self) -> Option<Plan> {

@@ -18,7 +18,7 @@ pub(super) struct Survey {
     pub(super) live: u64,
     /// The last record without a key. No client can write one: a restore does, to raise
     /// the revision.
-    placeholder: Option<u64>,
+    keyless: Option<u64>,
     /// Main revision of the last record of all; 0 if there is none.
     pub(super) last: i64,
 }
@@ -40,7 +40,7 @@ impl Survey {
         let mut survey = Survey {
             visible: Vec::new(),
             live: 0,
-            placeholder: None,
+            keyless: None,
             last: 0,
         };
         let mut low = Vec::new();
@@ -61,8 +61,8 @@ impl Survey {
 
     /// How many are visible of those that a client can have written.
     pub(super) fn written(&self) -> u64 {
-        let placeholder = self.placeholder.is_some_and(|it| self.is_visible(it));
-        self.live - u64::from(placeholder)
+        let keyless = self.keyless.is_some_and(|it| self.is_visible(it));
+        self.live - u64::from(keyless)
     }
 
     /// Whether the record of this number is visible.
@@ -107,7 +107,7 @@ impl Survey {
             }
             self.set(own, !record.tombstone);
             if key.is_empty() {
-                self.placeholder = Some(own);
+                self.keyless = Some(own);
             }
             if let Some(before) = newest.get_mut(key) {
                 self.set(std::mem::replace(before, own), false);
