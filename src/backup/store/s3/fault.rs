@@ -192,6 +192,11 @@ fn reason(
     }
     let locked = message.contains("WORM") || message.contains("Object Lock");
     match status {
+        // MinIO looks at its free space from time to time only. Between two looks a disk that
+        // has filled up is an internal error of its file system to it.
+        500.. if message.to_ascii_lowercase().contains("no space left on device") => {
+            (Reason::StoreFull, "make room, or delete backups")
+        }
         300..=399 if location.is_some() => (Reason::Redirected, ""),
         300..=399 => (Reason::WrongRegion, "s3.region must be the bucket's"),
         401 => (Reason::InvalidCredentials, ""),
@@ -282,6 +287,18 @@ mod tests {
                 "{code}"
             );
         }
+    }
+
+    #[test]
+    fn o26_a_full_disk_behind_an_internal_error_is_told_as_such() {
+        let said = "We encountered an internal error, please try again.: \
+                    cause(no space left on device)";
+        let failure = refusal("writes x", 500, Some("InternalError"), Some(said), None);
+        assert_eq!(
+            (failure.reason, failure.transient),
+            (Reason::StoreFull, true)
+        );
+        assert!(failure.message.ends_with("; make room, or delete backups"));
     }
 
     #[test]
