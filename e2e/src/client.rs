@@ -10,6 +10,8 @@ use etcd_proto::etcdserverpb::lease_client::LeaseClient;
 use etcd_proto::etcdserverpb::maintenance_client::MaintenanceClient;
 use etcd_proto::etcdserverpb::watch_client::WatchClient;
 use etcd_proto::etcdserverpb::*;
+use etcd_proto::v3electionpb::election_client::ElectionClient;
+use etcd_proto::v3lockpb::lock_client::LockClient;
 use tonic::Status;
 use tonic::transport::{Channel, Endpoint};
 
@@ -182,6 +184,16 @@ impl Client {
     /// Maintenance calls.
     pub fn maintenance(&self) -> MaintenanceClient<Channel> {
         MaintenanceClient::new(self.channel.clone()).max_decoding_message_size(usize::MAX)
+    }
+
+    /// Locks.
+    pub fn locks(&self) -> LockClient<Channel> {
+        LockClient::new(self.channel.clone())
+    }
+
+    /// Elections.
+    pub fn elections(&self) -> ElectionClient<Channel> {
+        ElectionClient::new(self.channel.clone())
     }
 
     /// Auth calls.

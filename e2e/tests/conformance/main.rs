@@ -10,6 +10,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod cluster;
+mod election;
 mod kv_delete_compact;
 mod kv_faults;
 mod kv_put;
@@ -17,6 +18,7 @@ mod kv_range;
 mod kv_stream;
 mod lease;
 mod lease_cluster;
+mod lock;
 mod maintenance;
 mod maintenance_compaction;
 mod membership;

@@ -9,6 +9,7 @@
 mod bad_input;
 mod corruption;
 mod crash;
+mod elections;
 mod etcdctl;
 mod etcdctl_cluster;
 mod etcdutl;

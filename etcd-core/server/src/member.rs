@@ -15,8 +15,8 @@ use crate::driver::{
     check_before_start,
 };
 use crate::grpc::{
-    ClusterService, Guard, KvServer, KvService, LeaderForward, LeaseService, MaintenanceService,
-    PiecesService, WatchServer, WatchService,
+    ClusterService, ElectionService, Guard, KvServer, KvService, LeaderForward, LeaseService,
+    LockService, MaintenanceService, PiecesService, WatchServer, WatchService,
 };
 use crate::members_http::{
     JoinError, MembersClient, MembersState, ToLeader, match_members, router,
@@ -207,7 +207,14 @@ impl Member {
                 config.strict_reconfig_check,
             ));
         let maintenance = etcd_proto::etcdserverpb::maintenance_server::MaintenanceServer::new(
-            MaintenanceService::new(node(), guard),
+            MaintenanceService::new(node(), guard.clone()),
+        );
+        let locks = etcd_proto::v3lockpb::lock_server::LockServer::new(LockService::new(
+            node(),
+            guard.clone(),
+        ));
+        let elections = etcd_proto::v3electionpb::election_server::ElectionServer::new(
+            ElectionService::new(node(), guard),
         );
         let (_reporter, health) = tonic_health::server::health_reporter();
         Routes::new(PiecesService(kv.max_decoding_message_size(receive_max)))
@@ -215,6 +222,8 @@ impl Member {
             .add_service(lease.max_decoding_message_size(receive_max))
             .add_service(cluster.max_decoding_message_size(receive_max))
             .add_service(maintenance.max_decoding_message_size(receive_max))
+            .add_service(locks.max_decoding_message_size(receive_max))
+            .add_service(elections.max_decoding_message_size(receive_max))
             .add_service(health)
     }
 

@@ -92,11 +92,7 @@ impl KvService {
     }
 
     async fn write(&self, cost: u64, request: InternalRaftRequest) -> Result<Reply, Status> {
-        if cost > 0 && !self.node.has_space_for(cost) {
-            self.node.raise_no_space();
-            return Err(status(&RequestError::NoSpace));
-        }
-        self.node.propose(request).await.map_err(|e| status(&e))
+        write(&self.node, cost, request).await
     }
 
     /// A transaction without writes never enters the log.
@@ -232,6 +228,19 @@ impl k_v_server::KV for KvService {
     }
 }
 
+/// Proposes what takes `cost` bytes, if there is space for them.
+pub(super) async fn write(
+    node: &Node,
+    cost: u64,
+    request: InternalRaftRequest,
+) -> Result<Reply, Status> {
+    if cost > 0 && !node.has_space_for(cost) {
+        node.raise_no_space();
+        return Err(status(&RequestError::NoSpace));
+    }
+    node.propose(request).await.map_err(|e| status(&e))
+}
+
 /// Tags of a RangeResponse.
 const HEADER: u8 = 1;
 const KVS: u8 = 2;
@@ -316,7 +325,7 @@ pub(super) async fn blocking<T: Send + 'static>(
         .map_err(|e| Status::unknown(e.to_string()))
 }
 
-fn unexpected(response: &Response) -> Status {
+pub(super) fn unexpected(response: &Response) -> Status {
     Status::unknown(format!(
         "etcdserver: a request was answered with {response:?}"
     ))

@@ -17,6 +17,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::forward::{LeaderForward, TimeToLive};
 use super::guard::Guard;
+use super::kv::{unexpected, write};
 use super::status::status;
 use crate::driver::{KeepAlive, Node, Reply, RequestError};
 
@@ -114,6 +115,26 @@ impl LeaseService {
     }
 }
 
+/// Grants a lease; its ID, chosen here if none is given, its TTL in seconds, and the
+/// revision.
+pub(super) async fn grant(
+    node: &Node,
+    mut request: LeaseGrantRequest,
+) -> Result<(i64, i64, i64), Status> {
+    while request.id == 0 {
+        request.id = (node.next_id() & (u64::MAX >> 1)) as i64;
+    }
+    let request = InternalRaftRequest {
+        lease_grant: Some(request),
+        ..InternalRaftRequest::default()
+    };
+    let reply = write(node, LEASE_COST, request).await?;
+    match reply.result.map_err(|e| status(&e.into()))? {
+        etcd_replica::Response::LeaseGrant { id, ttl } => Ok((id, ttl, reply.revision)),
+        other => Err(unexpected(&other)),
+    }
+}
+
 type KeepAlives =
     Pin<Box<dyn futures::Stream<Item = Result<LeaseKeepAliveResponse, Status>> + Send>>;
 
@@ -124,32 +145,13 @@ impl Lease for LeaseService {
         request: Request<LeaseGrantRequest>,
     ) -> Result<Response<LeaseGrantResponse>, Status> {
         self.guard.write(&request)?;
-        let mut grant = request.into_inner();
-        if !self.node.has_space_for(LEASE_COST) {
-            self.node.raise_no_space();
-            return Err(status(&RequestError::NoSpace));
-        }
-        while grant.id == 0 {
-            grant.id = (self.node.next_id() & (u64::MAX >> 1)) as i64;
-        }
-        let request = InternalRaftRequest {
-            lease_grant: Some(grant),
-            ..InternalRaftRequest::default()
-        };
-        let (reply, header) = self.propose(request).await?;
-        match reply.result.map_err(|e| status(&e.into()))? {
-            etcd_replica::Response::LeaseGrant { id, ttl } => {
-                Ok(Response::new(LeaseGrantResponse {
-                    header,
-                    id,
-                    ttl,
-                    error: String::new(),
-                }))
-            }
-            other => Err(Status::unknown(format!(
-                "etcdserver: a lease was answered with {other:?}"
-            ))),
-        }
+        let (id, ttl, revision) = grant(&self.node, request.into_inner()).await?;
+        Ok(Response::new(LeaseGrantResponse {
+            header: Some(self.node.header(revision)),
+            id,
+            ttl,
+            error: String::new(),
+        }))
     }
 
     async fn lease_revoke(

@@ -11,7 +11,7 @@ use bytes::BytesMut;
 use etcd_mvcc::watch::{Filters, WatchCreate};
 use etcd_proto::etcdserverpb::watch_create_request::FilterType;
 use etcd_proto::etcdserverpb::watch_request::RequestUnion;
-use etcd_proto::etcdserverpb::{WatchCreateRequest, WatchRequest};
+use etcd_proto::etcdserverpb::{ResponseHeader, WatchCreateRequest, WatchRequest};
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 use tonic::{Code, Request, Response, Status, Streaming};
 
@@ -82,10 +82,7 @@ impl generated::watch_server::Watch for WatchService {
         let (guard, wants_leader) = (self.guard.clone(), Guard::wants_leader(&request));
         let over: Over = Box::pin(async move { guard.stream_ends(wants_leader).await });
         let conversation = Conversation {
-            stream: OpenStream {
-                handle: self.node.watches().open(),
-                node: self.node.clone(),
-            },
+            stream: OpenStream::new(&self.node),
             requests: Some(request.into_inner()),
             ready: VecDeque::new(),
             more: false,
@@ -107,9 +104,38 @@ impl generated::watch_server::Watch for WatchService {
 type Over = Pin<Box<dyn Future<Output = RequestError> + Send>>;
 
 /// A stream of the hub, closed when the client's is dropped.
-struct OpenStream {
+pub(super) struct OpenStream {
     node: Node,
     handle: StreamHandle,
+}
+
+impl OpenStream {
+    pub(super) fn new(node: &Node) -> Self {
+        OpenStream {
+            handle: node.watches().open(),
+            node: node.clone(),
+        }
+    }
+
+    /// Begins a watch; the answer comes by [`OpenStream::poll`].
+    pub(super) fn create(&self, request: &WatchCreate) {
+        self.node.watches().create(&self.handle, request);
+    }
+
+    /// Returns when there may be something to poll.
+    pub(super) async fn woken(&self) {
+        self.handle.woken().await;
+    }
+
+    /// What waits, up to `credit` bytes, whether there is more, and the header to put
+    /// around it.
+    pub(super) fn poll(
+        &self,
+        credit: usize,
+    ) -> (Vec<etcd_mvcc::watch::Response>, bool, ResponseHeader) {
+        let (responses, more) = self.node.watches().poll(&self.handle, credit);
+        (responses, more, self.node.header(0))
+    }
 }
 
 impl Drop for OpenStream {
@@ -215,7 +241,7 @@ impl Conversation {
                     self.ticks = Some(ticks);
                 }
                 // The answer, a refusal included, comes with the output.
-                watches.create(handle, &create(request));
+                self.stream.create(&create(request));
             }
             Some(RequestUnion::CancelRequest(request)) => watches.cancel(handle, request.watch_id),
             Some(RequestUnion::ProgressRequest(_)) => watches.request_progress(handle),
@@ -226,10 +252,8 @@ impl Conversation {
 
     /// Takes what the hub has, and encodes it.
     fn poll(&mut self) {
-        let node = &self.stream.node;
-        let (responses, more) = node.watches().poll(&self.stream.handle, CREDIT_BYTES);
+        let (responses, more, header) = self.stream.poll(CREDIT_BYTES);
         self.more = more;
-        let header = node.header(0);
         self.ready.extend(responses.iter().map(|response| {
             let mut bytes = BytesMut::with_capacity(response.encoded_len(&header));
             response.encode(&header, &mut bytes);
