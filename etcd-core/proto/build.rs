@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use prost::Message as _;
+
 const FILES: &[&str] = &[
     "authpb/auth.proto",
     "etcdserverpb/etcdserver.proto",
@@ -21,6 +23,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let root = Path::new("proto");
     println!("cargo:rerun-if-changed=proto");
     let descriptors = protox::compile(FILES, [root])?;
+    let out = std::env::var("OUT_DIR")?;
+    std::fs::write(
+        Path::new(&out).join("descriptors.bin"),
+        descriptors.encode_to_vec(),
+    )?;
     let grpc = std::env::var_os("CARGO_FEATURE_GRPC").is_some();
     tonic_prost_build::configure()
         .bytes(".")

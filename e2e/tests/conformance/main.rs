@@ -11,6 +11,7 @@
 
 mod cluster;
 mod election;
+mod gateway;
 mod kv_delete_compact;
 mod kv_faults;
 mod kv_put;

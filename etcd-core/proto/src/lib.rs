@@ -19,3 +19,7 @@ macro_rules! package {
 package! {
     authpb etcdserverpb leasepb membershippb mvccpb raftpb snappb v3electionpb v3lockpb walpb
 }
+
+/// All of it as an encoded `google.protobuf.FileDescriptorSet`, for what translates messages
+/// without knowing them.
+pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));

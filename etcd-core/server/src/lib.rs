@@ -10,6 +10,7 @@
 pub mod config;
 pub mod directory;
 pub mod driver;
+pub mod gateway;
 pub mod go;
 pub mod grpc;
 pub mod http;

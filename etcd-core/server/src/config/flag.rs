@@ -176,7 +176,7 @@ pub static FLAGS: &[Flag] = &[
     flag("grpc-keepalive-timeout", Duration, "20s", Member, Works, "Wait for the answer to a ping before the connection is closed; 0 is never."),
     flag("socket-reuse-port", Bool, "false", Member, Works, "Set SO_REUSEPORT on listeners."),
     flag("socket-reuse-address", Bool, "false", Member, Works, "Set SO_REUSEADDR on listeners."),
-    flag("enable-grpc-gateway", Bool, "true", Member, Accepted("The gateway does not exist yet; /v3/ answers 404."), "Serve the JSON gateway under /v3/."),
+    flag("enable-grpc-gateway", Bool, "true", Member, Works, "Serve the JSON gateway under /v3/."),
     flag("raft-read-timeout", Duration, "5s", Member, Accepted("Connections between members keep etcd's default."), "Read timeout of a connection between members, at least 5s."),
     flag("raft-write-timeout", Duration, "5s", Member, Accepted("Connections between members keep etcd's default."), "Write timeout of a connection between members, at least 5s."),
     flag("feature-gates", FeatureGates, "", Member, Works, "Feature gates, as name=true|false,... Known gates:"),

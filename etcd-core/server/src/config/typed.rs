@@ -51,6 +51,8 @@ pub struct Config {
     pub initial_election_tick_advance: bool,
     /// Raft's PreVote.
     pub pre_vote: bool,
+    /// `--enable-grpc-gateway`: JSON under /v3/.
+    pub enable_grpc_gateway: bool,
 
     /// Applied entries between checkpoints.
     pub snapshot_count: u64,

@@ -329,6 +329,7 @@ pub fn validate(
         election_timeout: Duration::from_millis(election),
         initial_election_tick_advance: flag("initial-election-tick-advance"),
         pre_vote: flag("pre-vote"),
+        enable_grpc_gateway: flag("enable-grpc-gateway"),
         snapshot_count: or(number("snapshot-count"), 10_000),
         snapshot_catchup_entries: number("snapshot-catchup-entries"),
         max_wals: usize_of(number("max-wals")),

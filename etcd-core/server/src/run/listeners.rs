@@ -9,6 +9,7 @@ use tower::Layer as _;
 
 use crate::config::{Config, TlsInfo, Url};
 use crate::driver::Node;
+use crate::gateway;
 use crate::grpc::CallLimitsLayer;
 use crate::http::{Access, HttpService};
 use crate::listen::{
@@ -153,6 +154,10 @@ impl Listeners {
         metrics: &Arc<Metrics>,
     ) {
         let split = !self.http.is_empty();
+        let gateway = match config.enable_grpc_gateway {
+            true => gateway::router(grpc, gateway_bytes(config.max_request_bytes)),
+            false => axum::Router::new(),
+        };
         let hosts = Arc::new(config.host_whitelist.clone());
         let origins = Arc::new(config.cors.clone());
         let clients = std::mem::take(&mut self.clients)
@@ -188,7 +193,7 @@ impl Listeners {
             };
             let service = ClientService {
                 grpc: with_grpc.then(|| CallLimitsLayer.layer(grpc.clone())),
-                http: with_http.then(|| http.client_router(access, axum::Router::new())),
+                http: with_http.then(|| http.client_router(access, gateway.clone())),
                 metrics: metrics.clone(),
                 max_concurrent_streams: config.max_concurrent_streams,
                 keepalive: config.grpc_keepalive,
@@ -227,6 +232,12 @@ impl Listeners {
     pub(super) async fn stop_peers(&mut self) {
         self.peer_limits.finish(GRACE).await;
     }
+}
+
+/// What a request in JSON may take: base64 is by a third longer, and the rest of a
+/// transaction is text.
+fn gateway_bytes(max_request_bytes: usize) -> usize {
+    max_request_bytes.saturating_mul(2).saturating_add(1 << 20)
 }
 
 /// Connections at once. Each kind has its own, so that a flood of one keeps
