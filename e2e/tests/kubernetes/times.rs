@@ -114,7 +114,7 @@ fn o21_o24_a_point_in_time_comes_back_by_hand_and_a_drill_finds_what_was_damaged
         // The cluster it has become has a backup too; the old one decays in the store.
         let both = world.kept_are("yearly", 2).await;
         assert_eq!(both[0], old);
-        let keys = store.bucket.keys(&format!("times/{old}/")).await.unwrap();
+        let keys = store.bucket.keys(&format!("times/{old}-")).await.unwrap();
         let key = keys.iter().find(|key| key.contains("snapshot-")).unwrap();
         let flip = |content: &mut Vec<u8>| {
             let middle = content.len() / 2;
