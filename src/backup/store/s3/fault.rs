@@ -194,7 +194,11 @@ fn reason(
     match status {
         // MinIO looks at its free space from time to time only. Between two looks a disk that
         // has filled up is an internal error of its file system to it.
-        500.. if message.to_ascii_lowercase().contains("no space left on device") => {
+        500..
+            if message
+                .to_ascii_lowercase()
+                .contains("no space left on device") =>
+        {
             (Reason::StoreFull, "make room, or delete backups")
         }
         300..=399 if location.is_some() => (Reason::Redirected, ""),
