@@ -1,7 +1,7 @@
 //! MinIO, an S3 server, as a real process: on loopback, or on an address of a Kubernetes.
 
 use std::path::PathBuf;
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -237,8 +237,6 @@ impl Minio {
                 .env("MINIO_SITE_REGION", "us-east-1")
                 .env("MINIO_BROWSER", "off")
                 .env("MINIO_UPDATE", "off")
-                // What is deleted makes room at once, not minutes later.
-                .env("MINIO_API_DELETE_CLEANUP_INTERVAL", "1s")
                 .env("HOME", &folder)
                 .stdin(Stdio::null())
                 .stdout(log)
@@ -346,6 +344,25 @@ impl Minio {
         self.kill();
         self.credentials = credentials;
         self.spawn().await
+    }
+
+    /// Gives a disk that has only so many bytes that many. Deleting makes room minutes later only.
+    /// Needs root.
+    ///
+    /// # Errors
+    /// If it does not run, or its disk is not such a one.
+    pub fn grow(&self, bytes: u64) -> Result<()> {
+        ensure!(self.disk_bytes.is_some(), "its disk has no size of its own");
+        let child = self.child.as_ref().context("MinIO does not run")?;
+        let status = Command::new("nsenter")
+            .arg(format!("--target={}", child.id()))
+            .args(["--mount", "mount", "-o"])
+            .arg(format!("remount,size={bytes}"))
+            .arg(self.scratch.path().join("disk"))
+            .status()
+            .context("running nsenter (Debian package util-linux)")?;
+        ensure!(status.success(), "mount -o remount,size={bytes}: {status}");
+        Ok(())
     }
 
     /// SIGSTOP: it stands still, its sockets stay open.
