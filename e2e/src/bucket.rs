@@ -158,6 +158,23 @@ impl Bucket {
         Ok(())
     }
 
+    /// Removes the bucket with all that is in it.
+    ///
+    /// # Errors
+    /// If the store refuses.
+    pub async fn remove(&self) -> Result<()> {
+        for key in self.keys("").await? {
+            self.delete(&key).await?;
+        }
+        self.client
+            .delete_bucket()
+            .bucket(&self.name)
+            .send()
+            .await
+            .with_context(|| format!("removing the bucket {}", self.name))?;
+        Ok(())
+    }
+
     /// Removes a version of an object, which a lock forbids; what the store says to it.
     ///
     /// # Errors

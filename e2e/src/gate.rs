@@ -45,9 +45,15 @@ impl Gate {
     /// # Errors
     /// If no port can be had.
     pub async fn open(server: &str) -> Result<Gate> {
-        let listener = TcpListener::bind("127.0.0.1:0")
-            .await
-            .context("listening")?;
+        Gate::open_at("127.0.0.1", server).await
+    }
+
+    /// Opens a way to `server` at an address of the network the calling thread has entered.
+    ///
+    /// # Errors
+    /// If no port can be had.
+    pub async fn open_at(ip: &str, server: &str) -> Result<Gate> {
+        let listener = TcpListener::bind((ip, 0)).await.context("listening")?;
         let address = listener.local_addr()?.to_string();
         let way = Arc::new(Mutex::new(Way::Open));
         let seen = Arc::new(Mutex::new(0));
@@ -69,7 +75,7 @@ impl Gate {
         })
     }
 
-    /// `127.0.0.1:<port>`.
+    /// `<ip>:<port>`.
     pub fn address(&self) -> &str {
         &self.address
     }

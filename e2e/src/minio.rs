@@ -1,7 +1,7 @@
 //! MinIO, an S3 server, as a real process: on loopback, or on an address of a Kubernetes.
 
 use std::path::PathBuf;
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -128,16 +128,31 @@ impl Minio {
     /// # Errors
     /// As [`Minio::start`].
     pub async fn start_at(ip: &str, hosts: &[&str]) -> Result<Minio> {
-        let mut minio = Minio::prepare(Some(Authority::new("s3")?), None)?;
-        let thread = rustix::thread::gettid().as_raw_nonzero();
+        Minio::prepare(Some(Authority::new("s3")?), None)?
+            .placed(ip, hosts)
+            .started()
+            .await
+    }
+
+    /// As [`Minio::start_at`], with a disk that has only so many bytes.
+    ///
+    /// # Errors
+    /// As [`Minio::start`].
+    pub async fn start_small_at(ip: &str, hosts: &[&str], bytes: u64) -> Result<Minio> {
+        Minio::prepare(Some(Authority::new("s3")?), Some(bytes))?
+            .placed(ip, hosts)
+            .started()
+            .await
+    }
+
+    fn placed(mut self, ip: &str, hosts: &[&str]) -> Minio {
         let names = hosts.iter().copied().chain([ip]);
-        minio.place = Place {
+        self.place = Place {
             ip: ip.to_owned(),
-            // Programs are started by another thread, which stays in the network it began in.
-            network: Some(format!("/proc/{}/task/{thread}/ns/net", std::process::id())),
+            network: Some(spawner::network()),
             hosts: names.map(str::to_owned).collect(),
         };
-        minio.started().await
+        self
     }
 
     fn prepare(authority: Option<Authority>, disk_bytes: Option<u64>) -> Result<Minio> {
@@ -183,10 +198,10 @@ impl Minio {
         let (address, credentials) = (self.address(), self.credentials.clone());
         let small = self.disk_bytes;
         let network = self.place.network.clone();
-        let program = match (small, &network) {
+        let program = match (&network, small) {
+            (Some(_), _) => "nsenter".into(),
+            (None, Some(_)) => "unshare".into(),
             (None, None) => minio.clone(),
-            (None, Some(_)) => "nsenter".into(),
-            (Some(_), _) => "unshare".into(),
         };
         self.child = Some(spawner::spawn(&program, move |command| {
             let serve = [
@@ -196,19 +211,24 @@ impl Minio {
                 "--quiet".to_owned(),
                 folder.join("disk").display().to_string(),
             ];
+            if let Some(network) = &network {
+                command.arg(format!("--net={network}")).arg("--");
+            }
             if let Some(bytes) = small {
                 let mount = format!(
                     "mount -t tmpfs -o size={bytes} tmpfs {} && exec \"$@\"",
                     folder.join("disk").display()
                 );
+                if network.is_some() {
+                    command.arg("unshare");
+                }
                 if !rustix::process::geteuid().is_root() {
                     command.arg("--map-root-user");
                 }
-                command
-                    .args(["--mount", "sh", "-c", &mount, "sh"])
-                    .arg(minio);
-            } else if let Some(network) = network {
-                command.arg(format!("--net={network}")).arg("--").arg(minio);
+                command.args(["--mount", "sh", "-c", &mount, "sh"]);
+            }
+            if network.is_some() || small.is_some() {
+                command.arg(minio);
             }
             command
                 .args(serve)
@@ -324,6 +344,25 @@ impl Minio {
         self.kill();
         self.credentials = credentials;
         self.spawn().await
+    }
+
+    /// Gives a disk that has only so many bytes that many. Deleting makes room minutes later only.
+    /// Needs root.
+    ///
+    /// # Errors
+    /// If it does not run, or its disk is not such a one.
+    pub fn grow(&self, bytes: u64) -> Result<()> {
+        ensure!(self.disk_bytes.is_some(), "its disk has no size of its own");
+        let child = self.child.as_ref().context("MinIO does not run")?;
+        let status = Command::new("nsenter")
+            .arg(format!("--target={}", child.id()))
+            .args(["--mount", "mount", "-o"])
+            .arg(format!("remount,size={bytes}"))
+            .arg(self.scratch.path().join("disk"))
+            .status()
+            .context("running nsenter (Debian package util-linux)")?;
+        ensure!(status.success(), "mount -o remount,size={bytes}: {status}");
+        Ok(())
     }
 
     /// SIGSTOP: it stands still, its sockets stay open.

@@ -47,3 +47,10 @@ pub(crate) fn spawn(
             )
         })
 }
+
+/// The file of the network that the calling thread has entered, for `nsenter`: children are
+/// started by another thread, which stays in the network it began in.
+pub(crate) fn network() -> String {
+    let thread = rustix::thread::gettid().as_raw_nonzero();
+    format!("/proc/{}/task/{thread}/ns/net", std::process::id())
+}

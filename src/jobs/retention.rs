@@ -53,8 +53,8 @@ pub(crate) struct Expired {
 /// The backups that have to go, oldest first.
 ///
 /// The newest of the best ones is never among them, nor one that is pinned or has not
-/// ended. A bad one takes no place of a good one; it goes once it is older than every
-/// good one that is kept.
+/// ended. A bad one takes no place of a good one; it goes when it would if it were good.
+/// It may only have looked bad, for want of the right key: nothing goes for that alone.
 pub(crate) fn expired(
     rules: &RetentionSpec,
     failed_limit: usize,
@@ -69,7 +69,7 @@ pub(crate) fn expired(
         .copied()
         .filter(|backup| backup.worth.is_good())
         .collect();
-    let kept = kept(rules, &good, zone);
+    let named = kept(rules, &good, zone);
     // Of the best that there are the newest: a proven one, if any was.
     let last = good.iter().max_by_key(|backup| (backup.worth, backup.at));
     let last = last.map(|backup| backup.name.as_str());
@@ -86,19 +86,26 @@ pub(crate) fn expired(
     };
     let too_old =
         |backup: &Candidate| oldest.is_some_and(|oldest| now.duration_since(backup.at) > oldest);
-    let mut oldest_kept = None;
     for backup in &good {
         if too_old(backup) {
             go(backup, "it is older than retention.maxAge");
-        } else if !kept.contains(backup.name.as_str()) {
+        } else if !named.contains(backup.name.as_str()) {
             go(backup, "none of the keep rules of retention names it");
-        } else {
-            oldest_kept = Some(backup.at);
         }
     }
-    for backup in newest_first.iter().filter(|b| b.worth == Worth::Bad) {
-        if oldest_kept.is_some_and(|kept| backup.at < kept) || too_old(backup) {
-            go(backup, "it is bad, and older than all that are kept");
+    for bad in newest_first.iter().filter(|b| b.worth == Worth::Bad) {
+        let as_if_good: Vec<&Candidate> = newest_first
+            .iter()
+            .copied()
+            .filter(|backup| backup.worth.is_good() || backup.name == bad.name)
+            .collect();
+        if too_old(bad) {
+            go(bad, "it is bad, and older than retention.maxAge");
+        } else if !kept(rules, &as_if_good, zone).contains(bad.name.as_str()) {
+            go(
+                bad,
+                "it is bad, and no keep rule of retention would name it if it were good",
+            );
         }
     }
     let failed = newest_first.iter().filter(|b| b.worth == Worth::Failed);
@@ -305,6 +312,36 @@ mod tests {
         // Where every one is bad, each is all that there is.
         all.iter_mut().for_each(|backup| backup.worth = Worth::Bad);
         assert_eq!(names(&rules, &all), Vec::<String>::new());
+    }
+
+    #[test]
+    fn o24_one_that_is_found_bad_stays_as_long_as_if_it_were_good() {
+        let all = [
+            backup("new", 0, Worth::Proven),
+            backup("newer", DAY, Worth::Bad),
+            backup("old", 9 * DAY, Worth::Bad),
+        ];
+        let last = |count| RetentionSpec {
+            keep_last: Some(count),
+            ..RetentionSpec::default()
+        };
+        let daily = RetentionSpec {
+            keep_daily: Some(2),
+            ..RetentionSpec::default()
+        };
+        let age = RetentionSpec {
+            max_age: Some("8d".to_owned()),
+            ..RetentionSpec::default()
+        };
+        for (rules, gone) in [
+            (RetentionSpec::default(), &[][..]),
+            (last(2), &[]),
+            (daily, &[]),
+            (last(1), &["old", "newer"]),
+            (age, &["old"]),
+        ] {
+            assert_eq!(names(&rules, &all), gone, "{rules:?}");
+        }
     }
 
     #[test]

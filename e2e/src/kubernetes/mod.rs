@@ -5,12 +5,15 @@
 //!                                                                     API server, nodes and pods by address
 //!                                   Kubectl, Helm: programs, run as a person would
 //!                                   Machine: programs killed, cables cut
+//!                                   Guest: a second API server, stored in a cluster of the first
 //! ```
 
+mod guest;
 mod machine;
 mod places;
 mod tool;
 
+pub use guest::{Guest, GuestStorage};
 pub use machine::{Machine, Taken};
 pub use places::Places;
 pub use tool::{Output, Tool};

@@ -18,9 +18,17 @@ fn kubectl(world: &World) -> Tool {
 
 impl World {
     /// `kubectl etcd ARGS` in the test's namespace; it must succeed. What it printed.
-    async fn etcd(&self, args: &[&str]) -> String {
+    pub(crate) async fn etcd(&self, args: &[&str]) -> String {
         let here = [&["etcd", "--namespace", self.namespace.as_str()], args].concat();
         kubectl(self).run(&here).await.unwrap()
+    }
+
+    /// The same; it must fail. What it said.
+    pub(crate) async fn etcd_fails(&self, args: &[&str]) -> String {
+        let here = [&["etcd", "--namespace", self.namespace.as_str()], args].concat();
+        let output = kubectl(self).try_run(&here, "").await.unwrap();
+        assert!(!output.success, "{args:?}: {}", output.stdout);
+        output.stderr
     }
 
     async fn view(&self, cluster: &str) -> Value {

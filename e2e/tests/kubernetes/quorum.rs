@@ -187,8 +187,21 @@ fn o09_a_restore_from_the_survivor_loses_only_what_the_lost_members_alone_had() 
         let old = before["clusterID"].as_str().unwrap();
         let restore =
             json!({"clusterRef": {"name": "three"}, "replaces": old, "source": {"survivor": {}}});
+        // By hand, which first says what it knows, and changes nothing.
+        let by_hand = ["restore", "three", "--survivor"];
+        let said = world.etcd(&[&by_hand[..], &["--dry-run"]].concat()).await;
+        assert!(said.contains("nothing was changed"), "{said}");
+        assert!(said.contains(old), "{said}");
+        let named = [
+            "--name",
+            "survivor",
+            "--replaces",
+            old,
+            "--yes",
+            "--wait=false",
+        ];
         let begun = std::time::Instant::now();
-        world.make("EtcdRestore", "survivor", restore.clone()).await;
+        world.etcd(&[&by_hand[..], &named].concat()).await;
         flow(&writers).await;
         println!("\n  writable {:.1?} after the EtcdRestore", begun.elapsed());
         let status = world.done("EtcdRestore", "survivor").await;

@@ -37,7 +37,7 @@ impl World {
     }
 
     /// Waits until every change up to `revision` is stored.
-    async fn followed(&self, revision: i64) {
+    pub(crate) async fn followed(&self, revision: i64) {
         let pods = ListParams::default().labels("etcd-core.io/run=follow");
         eventually(LIMIT, "increments are stored", async || {
             let mut told = Vec::new();

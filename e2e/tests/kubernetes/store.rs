@@ -2,7 +2,7 @@
 
 use etcd_e2e::client::{delete, range};
 use etcd_e2e::minio::{Credentials, Minio};
-use etcd_e2e::{Bucket, Client, eventually};
+use etcd_e2e::{Bucket, Client, Gate, eventually};
 use etcd_proto::mvccpb::KeyValue;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Api, ApiResource, DynamicObject, GroupVersionKind, ListParams};
@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use crate::world::{LIMIT, World, condition};
 
 /// The address of the machine that the nodes are plugged into.
-const IP: &str = "172.31.0.1";
+pub(crate) const IP: &str = "172.31.0.1";
 /// Its name in the samples, with the port 9000.
 const HOST: &str = "minio.minio.svc";
 /// The bucket of the samples.
@@ -28,6 +28,20 @@ impl Store {
     /// Starts it behind the Service, with the Secrets of the samples in the test's namespace.
     pub(crate) async fn start(world: &World) -> Store {
         let minio = Minio::start_at(IP, &[HOST]).await.unwrap();
+        let port = minio.port();
+        Store::served(world, minio, port).await
+    }
+
+    /// As [`Store::start`], with a gate on the way from the Service to it.
+    pub(crate) async fn start_behind_a_gate(world: &World) -> (Store, Gate) {
+        let minio = Minio::start_at(IP, &[HOST]).await.unwrap();
+        let gate = Gate::open_at(IP, &minio.address()).await.unwrap();
+        let (_, port) = gate.address().rsplit_once(':').unwrap();
+        let port = port.parse().unwrap();
+        (Store::served(world, minio, port).await, gate)
+    }
+
+    async fn served(world: &World, minio: Minio, port: u16) -> Store {
         let bucket = minio.bucket(BUCKET).await.unwrap();
         let list = json!({"apiVersion": "v1", "kind": "List", "items": [
             {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "minio"}},
@@ -37,7 +51,7 @@ impl Store {
                 "metadata": {"name": "minio-test", "namespace": "minio",
                     "labels": {"kubernetes.io/service-name": "minio"}},
                 "addressType": "IPv4", "endpoints": [{"addresses": [IP]}],
-                "ports": [{"name": "s3", "port": minio.port()}]},
+                "ports": [{"name": "s3", "port": port}]},
         ]});
         let apply = ["apply", "-f", "-"];
         let kubectl = &world.kubectl;

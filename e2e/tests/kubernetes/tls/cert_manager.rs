@@ -263,13 +263,14 @@ fn cert_manager_issues_and_its_ca_is_replaced_under_load() {
         issuer.replace();
         let pem = issuer.authority.0.pem().trim().to_owned();
         let renewed = async {
-            loop {
-                let clients = world.text("tls-client", "ca.crt").await;
-                if clients.trim() == pem {
-                    break;
-                }
-                tokio::time::sleep(Duration::from_millis(500)).await;
-            }
+            let has = |secret: Option<&Secret>| {
+                let data = secret.and_then(|secret| secret.data.as_ref());
+                let ca = data.and_then(|data| data.get("ca.crt"));
+                ca.is_some_and(|ca| ca.0.trim_ascii() == pem.as_bytes())
+            };
+            world
+                .object_when(world.secrets(), "tls-client", "has the other CA", has)
+                .await;
             world.cluster_when(SHARED, "the other CA", mode).await
         };
         issuer.during(renewed).await;
