@@ -112,12 +112,12 @@ pub fn calls(
         Step::ChooseSurvivor {
             member,
             cluster_id,
-            message,
+            choice,
         } => vec![Call::Record(Record::Founder {
             member,
             serial: None,
             cluster_id,
-            message: Some(message),
+            choice: Some(choice),
         })],
         Step::GiveUpFounder { member } => vec![Call::Record(Record::FounderGone { member })],
         Step::Succeed {
@@ -127,6 +127,7 @@ pub fn calls(
             source,
             volumes,
             revision,
+            restored,
             at,
         } => vec![Call::Record(Record::Succeeded {
             member,
@@ -135,6 +136,7 @@ pub fn calls(
             source,
             volumes,
             revision,
+            restored,
             at,
         })],
         Step::BeginBootstrap { bootstrap } => vec![Call::Record(Record::Bootstrap(bootstrap))],
@@ -358,7 +360,7 @@ impl Around<'_> {
             member: member.clone(),
             serial: Some(serial),
             cluster_id,
-            message: None,
+            choice: None,
         };
         let mut recorded = self.cluster.clone();
         record.write(recorded.status.get_or_insert_default());
