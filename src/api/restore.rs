@@ -226,14 +226,17 @@ pub struct EtcdRestoreStatus {
         skip_serializing_if = "Option::is_none"
     )]
     pub source_cluster_id: Option<String>,
-    /// Revision of what is restored, before it is raised.
+    /// Revision of what is restored, before it is raised. Of a survivor it is known once
+    /// it serves.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restored_revision: Option<i64>,
     /// Newest revision of the cluster when it was last asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub current_revision: Option<i64>,
-    /// Revisions that are lost by it: those after the restored one. Absent where the
-    /// cluster's own revision is not known.
+    /// Revisions that are lost by it: those after the restored one, up to the last that
+    /// was seen before the members were stopped. Of a survivor: 0 if it led last and no
+    /// other voter can have gone on. Absent where it is not known; the message of the
+    /// conditions then says why.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lost_revisions: Option<i64>,
     /// Claims of the members that were replaced. They are kept, with all their data,

@@ -21,6 +21,14 @@ pub struct Ancestor {
     /// Revision its successor began with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_revision: Option<i64>,
+    /// Revision of what a survivor had when its successor was made of it, before it was
+    /// raised. What clients wrote before the operator first asked counts in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restored_revision: Option<i64>,
+    /// Revisions that were lost with it, where its successor was made of a survivor and
+    /// that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lost_revisions: Option<i64>,
     /// What tells the restore that replaced it from any other.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub restore: String,
@@ -66,6 +74,13 @@ pub struct ClusterRestore {
     /// Newest revision of the cluster that was known when it was begun.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_revision: Option<i64>,
+    /// How much the revision of a survivor is raised, once it is chosen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bump_revision: Option<i64>,
+    /// Revisions that are lost with the members that are not left, once a survivor is
+    /// chosen and where that is known; `message` says why it is not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lost_revisions: Option<i64>,
     /// What came of it, in words.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub message: String,

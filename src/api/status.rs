@@ -343,6 +343,22 @@ pub struct Ticket {
     /// Member ID it was made out for, in hex.
     #[serde(rename = "memberID")]
     pub member_id: String,
+    /// How often it was about to be put onto that pod. Who is about to counts first, so
+    /// that nobody takes it back after someone else may have handed it out.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub handed: i32,
+}
+
+fn is_zero(count: &i32) -> bool {
+    *count == 0
+}
+
+impl Ticket {
+    /// Whether it is made out to the same pod, for the same.
+    pub fn is_same(&self, other: &Ticket) -> bool {
+        let of = |it: &Ticket| (it.kind, it.pod_uid.clone(), it.member_id.clone());
+        of(self) == of(other)
+    }
 }
 
 /// Kinds of tickets.

@@ -274,7 +274,7 @@ impl Around<'_> {
     /// It can be restored: tells what would be lost.
     fn found(&self, mut status: EtcdRestoreStatus) -> Plan<EtcdRestoreStatus> {
         status.current_revision = self.observed.revision.or(status.current_revision);
-        status.lost_revisions = self.lost(&status);
+        status.lost_revisions = self.would_lose(&status);
         if self.restore.spec.dry_run {
             status.phase = Some(RestorePhase::Completed);
             status.completed_at = Some(Time(self.now));
@@ -293,7 +293,7 @@ impl Around<'_> {
     /// Verified, and the cluster has not taken it up yet.
     fn verified(&self, mut status: EtcdRestoreStatus) -> Plan<EtcdRestoreStatus> {
         status.current_revision = self.observed.revision.or(status.current_revision);
-        status.lost_revisions = self.lost(&status);
+        status.lost_revisions = self.would_lose(&status);
         let cluster = self.observed.cluster.as_ref();
         let told = cluster.and_then(|cluster| cluster.status.as_ref());
         let other = told
@@ -320,26 +320,10 @@ impl Around<'_> {
         )
     }
 
-    /// Revisions after the restored one, in this cluster and in the one it came from.
-    fn lost(&self, status: &EtcdRestoreStatus) -> Option<i64> {
-        let (current, restored) = (status.current_revision?, status.restored_revision?);
-        let cluster = self.observed.cluster.as_ref()?.status.as_ref()?;
-        let of = status.source_cluster_id.as_ref();
-        if of.is_none() || of == cluster.cluster_id.as_ref() {
-            return Some((current - restored).max(0));
-        }
-        // Of an ancestor: what it had beyond, and all that came since.
-        let at = cluster
-            .lineage
-            .iter()
-            .position(|a| Some(&a.cluster_id) == of)?;
-        let mut lost = 0;
-        let mut from = restored;
-        for ancestor in &cluster.lineage[at..] {
-            lost += (ancestor.last_revision? - from).max(0);
-            from = ancestor.next_revision?;
-        }
-        Some(lost + (current - from).max(0))
+    /// Revisions that are lost if the cluster is restored as it is now.
+    fn would_lose(&self, status: &EtcdRestoreStatus) -> Option<i64> {
+        let told = self.observed.cluster.as_ref()?.status.as_ref()?;
+        lost(status, told.cluster_id.as_ref(), &told.lineage)
     }
 
     /// The cluster is at it.
@@ -360,11 +344,15 @@ impl Around<'_> {
             let verdict = Verdict::Stalled("TakenBack".to_owned(), record.message.clone());
             return self.tell(status, &verdict, IDLE);
         }
-        let step = told
+        status.lost_revisions = record.lost_revisions.or(status.lost_revisions);
+        let mut step = told
             .plan
             .as_ref()
             .map(|plan| plan.reason.clone())
             .unwrap_or_default();
+        if record.stage == RestoreStage::Founding && !record.message.is_empty() {
+            step = format!("{step}; {}", record.message);
+        }
         let stalled = told
             .conditions
             .iter()
@@ -385,13 +373,18 @@ impl Around<'_> {
     ) -> Plan<EtcdRestoreStatus> {
         status.cluster_id = told.cluster_id.clone();
         status.quarantined_volumes.clone_from(&ancestor.volumes);
+        let came = self.came(&mut status, told, ancestor);
         if is_true(&told.conditions, "Ready") {
             status.phase = Some(RestorePhase::Completed);
             status.completed_at = Some(Time(self.now));
-            let message = format!(
-                "restored; the volumes of the cluster it replaced are kept: {}",
-                ancestor.volumes.join(", ")
-            );
+            let kept = match ancestor.volumes.as_slice() {
+                [] => "the cluster it replaced had no other volumes".to_owned(),
+                kept => format!(
+                    "the volumes of the cluster it replaced are kept: {}",
+                    kept.join(", ")
+                ),
+            };
+            let message = format!("restored; {came}; {kept}");
             return self.tell(status, &Verdict::Ready("Restored", message), IDLE);
         }
         status.phase = Some(RestorePhase::Growing);
@@ -400,12 +393,44 @@ impl Around<'_> {
             .as_ref()
             .map(|plan| plan.reason.clone())
             .unwrap_or_default();
-        let message = format!("the restored cluster serves, and grows: {step}");
+        let message = format!("the restored cluster serves, and grows: {step}; {came}");
         self.tell(
             status,
             &Verdict::Works("Growing".to_owned(), message),
             WAITING,
         )
+    }
+
+    /// Fills in what the new cluster began with and what was lost by it; the same in
+    /// words.
+    fn came(
+        &self,
+        status: &mut EtcdRestoreStatus,
+        told: &EtcdClusterStatus,
+        ancestor: &Ancestor,
+    ) -> String {
+        if self.restore.spec.source.survivor.is_none() {
+            // Clients went on writing after it was verified.
+            status.current_revision = status.current_revision.max(ancestor.last_revision);
+            let earlier = told.lineage.iter().position(|it| it == ancestor);
+            let earlier = &told.lineage[..earlier.unwrap_or(0)];
+            status.lost_revisions = lost(status, Some(&ancestor.cluster_id), earlier);
+            return losses(status);
+        }
+        status.restored_revision = ancestor.restored_revision;
+        status.lost_revisions = ancestor.lost_revisions;
+        let Some(restored) = status.restored_revision else {
+            return "the operator that restored it did not tell its revision".to_owned();
+        };
+        let record = told.restore.as_ref();
+        let record = record.filter(|record| record.id == ancestor.restore);
+        match (ancestor.lost_revisions, record) {
+            (Some(lost), _) => format!("revision {restored} is restored, revisions lost: {lost}"),
+            (None, Some(record)) => format!("revision {restored} is restored; {}", record.message),
+            (None, None) => {
+                format!("revision {restored} is restored; how many are lost is not known")
+            }
+        }
     }
 
     fn begin(
@@ -462,6 +487,29 @@ impl Around<'_> {
         );
         Plan::rest(status, again)
     }
+}
+
+/// Revisions after the restored one, in the cluster that is replaced, whose ID and
+/// ancestors these are, and in the one the backup came from.
+fn lost(
+    status: &EtcdRestoreStatus,
+    replaced: Option<&String>,
+    lineage: &[Ancestor],
+) -> Option<i64> {
+    let (current, restored) = (status.current_revision?, status.restored_revision?);
+    let of = status.source_cluster_id.as_ref();
+    if of.is_none() || of == replaced {
+        return Some((current - restored).max(0));
+    }
+    // Of an ancestor: what it had beyond, and all that came since.
+    let at = lineage.iter().position(|a| Some(&a.cluster_id) == of)?;
+    let mut lost = 0;
+    let mut from = restored;
+    for ancestor in &lineage[at..] {
+        lost += (ancestor.last_revision? - from).max(0);
+        from = ancestor.next_revision?;
+    }
+    Some(lost + (current - from).max(0))
 }
 
 /// The place, as exactly as it was verified: another backup that is stored meanwhile

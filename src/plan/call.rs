@@ -16,7 +16,8 @@ use crate::{
     identity, render,
 };
 
-use super::Grant;
+use super::{Choice, Grant};
+
 /// Ancestors that are remembered.
 const LINEAGE_MAX: usize = 16;
 
@@ -217,8 +218,8 @@ pub enum Record {
         serial: Option<i64>,
         /// The new cluster's ID.
         cluster_id: u64,
-        /// Why it is the one.
-        message: Option<String>,
+        /// Why it is the one, if it is one of those that are left.
+        choice: Option<Choice>,
     },
     /// It is given up.
     FounderGone {
@@ -239,6 +240,8 @@ pub enum Record {
         volumes: Vec<String>,
         /// Revision it begins with.
         revision: i64,
+        /// Revision of the survivor it was made of, before it was raised.
+        restored: Option<i64>,
         /// When.
         at: Timestamp,
     },
@@ -416,11 +419,11 @@ impl Record {
                 member,
                 serial,
                 cluster_id,
-                message,
+                choice,
             } => {
                 let next = serial.map_or(0, |serial| serial + 1);
                 status.next_serial = status.next_serial.max(next);
-                found(status, member, *cluster_id, message.as_deref());
+                found(status, member, *cluster_id, choice.as_ref());
             }
             Record::FounderGone { member } => {
                 if let Some(restore) = &mut status.restore {
@@ -438,10 +441,15 @@ impl Record {
                 source,
                 volumes,
                 revision,
+                restored,
                 at,
             } => {
-                let before = ancestor(status, source.as_ref(), volumes, *revision, *at);
-                status.lineage.extend(before);
+                let before = ancestor(status, source.as_ref(), volumes, *at);
+                status.lineage.extend(before.map(|before| Ancestor {
+                    next_revision: Some(*revision),
+                    restored_revision: *restored,
+                    ..before
+                }));
                 let more = status.lineage.len().saturating_sub(LINEAGE_MAX);
                 status.lineage.drain(..more);
                 succeed(status, member, *id, *cluster_id);
@@ -484,7 +492,7 @@ impl Record {
 }
 
 /// A member founds the new cluster; what it was to the one before is over.
-fn found(status: &mut EtcdClusterStatus, member: &str, cluster_id: u64, message: Option<&str>) {
+fn found(status: &mut EtcdClusterStatus, member: &str, cluster_id: u64, choice: Option<&Choice>) {
     let Some(restore) = &mut status.restore else {
         return;
     };
@@ -492,8 +500,10 @@ fn found(status: &mut EtcdClusterStatus, member: &str, cluster_id: u64, message:
     restore.stage = RestoreStage::Founding;
     restore.member = Some(member.to_owned());
     restore.cluster_id = Some(identity::hex(cluster_id));
-    if let Some(message) = message {
-        message.clone_into(&mut restore.message);
+    if let Some(choice) = choice {
+        restore.message.clone_from(&choice.message);
+        restore.lost_revisions = choice.lost_revisions;
+        restore.bump_revision = Some(choice.bump_revision);
     }
     let line = status.member_mut(member);
     line.ticket = None;
@@ -506,7 +516,6 @@ fn ancestor(
     status: &EtcdClusterStatus,
     source: Option<&String>,
     volumes: &[String],
-    revision: i64,
     at: Timestamp,
 ) -> Option<Ancestor> {
     let restore = status.restore.as_ref()?;
@@ -514,7 +523,9 @@ fn ancestor(
         cluster_id: status.cluster_id.as_ref().or(source)?.clone(),
         until: Time(at),
         last_revision: restore.last_revision,
-        next_revision: Some(revision),
+        next_revision: None,
+        restored_revision: None,
+        lost_revisions: restore.lost_revisions,
         restore: restore.id.clone(),
         volumes: volumes.to_vec(),
     })

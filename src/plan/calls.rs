@@ -112,12 +112,12 @@ pub fn calls(
         Step::ChooseSurvivor {
             member,
             cluster_id,
-            message,
+            choice,
         } => vec![Call::Record(Record::Founder {
             member,
             serial: None,
             cluster_id,
-            message: Some(message),
+            choice: Some(choice),
         })],
         Step::GiveUpFounder { member } => vec![Call::Record(Record::FounderGone { member })],
         Step::Succeed {
@@ -127,6 +127,7 @@ pub fn calls(
             source,
             volumes,
             revision,
+            restored,
             at,
         } => vec![Call::Record(Record::Succeeded {
             member,
@@ -135,6 +136,7 @@ pub fn calls(
             source,
             volumes,
             revision,
+            restored,
             at,
         })],
         Step::BeginBootstrap { bootstrap } => vec![Call::Record(Record::Bootstrap(bootstrap))],
@@ -358,7 +360,7 @@ impl Around<'_> {
             member: member.clone(),
             serial: Some(serial),
             cluster_id,
-            message: None,
+            choice: None,
         };
         let mut recorded = self.cluster.clone();
         record.write(recorded.status.get_or_insert_default());
@@ -417,29 +419,32 @@ impl Around<'_> {
     }
 
     /// Status first, then the pod, then the claim. A pod that is gone for certain
-    /// never had the ticket, so it is taken back.
+    /// never had the ticket, so it is taken back: by the one who recorded it, and only
+    /// if status has not changed since, for another operator may have handed it out.
     fn issue(&self, member: &str, paper: &TicketPaper) -> Result<Vec<Call>, String> {
         let ticket = Ticket {
             kind: paper.kind,
             pod_uid: paper.pod_uid.clone(),
             member_id: paper.member_id.clone(),
+            handed: 1,
         };
         let status = self.roster.get(member).and_then(|known| known.status);
         let before = status.and_then(|line| line.ticket.as_ref());
         let name = member.to_owned();
-        let record = match before {
-            Some(before) if *before != ticket => {
+        let handed = match before {
+            Some(before) if !before.is_same(&ticket) => {
                 return Err(format!(
                     "{member} already has a ticket, made out to pod {}",
                     before.pod_uid
                 ));
             }
-            Some(_) => None,
-            None => Some(Call::Record(Record::Ticket {
-                member: name.clone(),
-                ticket,
-            })),
+            Some(before) => before.handed.saturating_add(1),
+            None => 1,
         };
+        let record = Call::Record(Record::Ticket {
+            member: name.clone(),
+            ticket: Ticket { handed, ..ticket },
+        });
         let text = serde_json::to_string(paper).expect("a ticket is JSON");
         let pod = Call::Patch {
             kind: Kind::Pod,
@@ -447,14 +452,13 @@ impl Around<'_> {
             patch: json!({
                 "metadata": {"uid": paper.pod_uid, "annotations": {ANNOTATION_TICKET: text}},
             }),
-            otherwise: record
-                .is_some()
+            otherwise: before
+                .is_none()
                 .then_some(Record::TicketReturned { member: name }),
         };
         let ids = identity::parse_hex(&paper.cluster_id).zip(identity::parse_hex(&paper.member_id));
-        Ok(record
+        Ok([record, pod]
             .into_iter()
-            .chain([pod])
             .chain(self.claim(member, ids))
             .collect())
     }

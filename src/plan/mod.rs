@@ -37,7 +37,7 @@ pub use quota::{Space, space};
 pub use repair::Loss;
 pub(crate) use roster::quorum;
 pub use roster::{Member, Roster};
-pub use step::Step;
+pub use step::{Choice, Step};
 pub use tls::TlsVerdict;
 pub(crate) use tls::wanting;
 pub use tls::wanting::{Exchange, Grant};

@@ -6,6 +6,8 @@
 //! `OPERATOR_SEEDS=5000 cargo test -p etcd-operator simulation` runs more seeds,
 //! `OPERATOR_SEED=17` one of them.
 
+mod rivals;
+
 use super::{
     Call, EtcdCall, Kind,
     world::{Faults, Seed, Stop, World},
@@ -316,7 +318,11 @@ impl Script {
 
     fn end(&self, mut play: Play) -> End {
         while self.step(&mut play) {}
-        let world = &play.world;
+        self.ended(&play.world)
+    }
+
+    /// How it has ended.
+    fn ended(&self, world: &World) -> End {
         let replicas = usize::try_from(world.cluster.spec.replicas).unwrap();
         world.forms_one_cluster_of(replicas);
         let mut members = world.members();
@@ -378,18 +384,8 @@ impl Script {
         for act in acts {
             let turns = 10 + play.world.faults.seed.below(50);
             for _ in 0..turns {
-                let mischief = play.world.faults.seed.below(100);
-                let nth = play.world.faults.seed.below(8);
-                match mischief {
-                    0..3 => play.world.kill_pod(nth),
-                    3..5 => play.world.kill_container(nth),
-                    5 => play.world.delete_set(nth),
-                    6 => play.world.power(nth, false),
-                    7 => play.world.cable(nth, true),
-                    8..13 => play.world.mend_nodes(),
-                    13..16 => play.world.evict_run(nth),
-                    _ => {}
-                }
+                let what = play.world.faults.seed.below(100);
+                mischief(&mut play.world, what);
                 play.world.settle();
                 play.world.turn(None);
             }
@@ -419,6 +415,23 @@ impl Script {
         panic!("does not end{}{}", play.world.trace(), play.world.tales());
     }
 }
+
+/// Something happens, by a number below a hundred; from [`MISCHIEF`] on nothing.
+fn mischief(world: &mut World, what: usize) {
+    let nth = world.faults.seed.below(8);
+    match what {
+        0..3 => world.kill_pod(nth),
+        3..5 => world.kill_container(nth),
+        5 => world.delete_set(nth),
+        6 => world.power(nth, false),
+        7 => world.cable(nth, true),
+        8..13 => world.mend_nodes(),
+        13..MISCHIEF => world.evict_run(nth),
+        _ => {}
+    }
+}
+
+const MISCHIEF: usize = 16;
 
 fn befall(world: &mut World, act: Act) {
     let pod_of = |world: &World, member: &str| world.members().iter().any(|name| name == member);
@@ -537,16 +550,20 @@ fn script(name: &str) -> &'static Script {
     found.unwrap_or_else(|| panic!("no script is called {name}"))
 }
 
+/// Seeds to run: those that the environment names, or so many.
+fn seeds(count: u64) -> std::ops::Range<u64> {
+    let number = |name: &str| std::env::var(name).ok().map(|text| text.parse().unwrap());
+    match (number("OPERATOR_SEED"), number("OPERATOR_SEEDS")) {
+        (Some(seed), _) => seed..seed + 1,
+        (None, named) => 0..named.unwrap_or(count),
+    }
+}
+
 /// O1, O2, O4, O5: stale caches, conflicts, lost and wrong answers, crashes, pods that
 /// die and objects that vanish, all by a seed.
 #[test]
 fn o01_o02_o04_o05_whatever_goes_wrong_by_a_seed_it_ends_as_specified() {
-    let number = |name: &str| std::env::var(name).ok().map(|text| text.parse().unwrap());
-    let seeds = match (number("OPERATOR_SEED"), number("OPERATOR_SEEDS")) {
-        (Some(seed), _) => seed..seed + 1,
-        (None, count) => 0..count.unwrap_or(300),
-    };
-    for seed in seeds {
+    for seed in seeds(300) {
         let script = &SCRIPTS[(seed % SCRIPTS.len() as u64) as usize];
         let run = std::panic::catch_unwind(|| script.with_faults(seed));
         if let Err(panic) = run {

@@ -12,6 +12,17 @@ use crate::{
 
 use super::Grant;
 
+/// Why a member that is left was chosen to make the new cluster, and what comes of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Choice {
+    /// In words.
+    pub message: String,
+    /// Revisions that are lost, if that is known.
+    pub lost_revisions: Option<i64>,
+    /// How much its revision is raised.
+    pub bump_revision: i64,
+}
+
 /// One step of a plan. `apply` carries it out.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub enum Step {
@@ -182,8 +193,8 @@ pub enum Step {
         member: String,
         /// The new cluster's ID.
         cluster_id: u64,
-        /// Why it is the one.
-        message: String,
+        /// Why it is the one, and what comes of that.
+        choice: Choice,
     },
     /// Strike a founder that cannot be, or need not be, any more.
     GiveUpFounder {
@@ -204,6 +215,8 @@ pub enum Step {
         volumes: Vec<String>,
         /// Revision it begins with.
         revision: i64,
+        /// Revision of the survivor it was made of, before it was raised.
+        restored: Option<i64>,
         /// When.
         at: Timestamp,
     },

@@ -14,6 +14,7 @@ mod invariants;
 mod issuers;
 mod keepers;
 mod kubelet;
+mod rivals;
 mod runs;
 mod secrets;
 mod stores;
@@ -24,6 +25,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use jiff::{SignedDuration, Timestamp};
 
 pub(super) use faults::{Faults, Seed, Stop};
+pub(super) use rivals::Rivals;
 
 use self::{
     api::{ApiServer, Snapshot},

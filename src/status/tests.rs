@@ -48,6 +48,7 @@ fn memory_is_carried_over_and_the_cluster_id_latched_only_for_the_bootstrap_on_r
         kind: TicketKind::Bootstrap,
         pod_uid: "p".to_owned(),
         member_id: "a1".to_owned(),
+        handed: 1,
     };
     let mut before = EtcdClusterStatus {
         next_serial: 7,

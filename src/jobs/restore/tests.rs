@@ -163,3 +163,28 @@ fn it_follows_the_cluster_and_says_what_stalls_it() {
     assert_eq!(next.status.quarantined_volumes, ["data-demo-0"]);
     assert_eq!(next.status.cluster_id.as_deref(), Some("c3"));
 }
+
+#[test]
+fn what_was_written_after_it_was_verified_is_lost_too() {
+    // Verified at 1_000_200; the cluster was at 1_000_260 when it was stopped.
+    let done = json!({"clusterID": "c3", "lineage": [
+        {"clusterID": "c1", "until": NOW, "lastRevision": 500, "nextRevision": 1_000_100},
+        {"clusterID": "c2", "until": NOW, "restore": "r", "lastRevision": 1_000_260,
+            "nextRevision": 1_001_000_150, "volumes": ["data-demo-0"]}],
+        "conditions": [{"type": "Ready", "status": "True", "reason": "", "message": "",
+            "lastTransitionTime": NOW}]});
+    for (of, restored, lost) in [("c2", 1_000_150, 110), ("c1", 100, 400 + 160)] {
+        let mut before = verified(of, restored);
+        before["currentRevision"] = json!(1_000_200);
+        let it = restore(json!({}), before);
+        let next = plan(&it, &observed(done.clone(), None), &settings(), at(NOW));
+        assert_eq!(next.status.current_revision, Some(1_000_260));
+        assert_eq!(next.status.lost_revisions, Some(lost), "of {of}");
+        let ready = next.status.conditions.iter().find(|c| c.type_ == "Ready");
+        let message = &ready.unwrap().message;
+        assert!(
+            message.contains(&format!("{lost} revisions are lost")),
+            "{message}"
+        );
+    }
+}

@@ -65,8 +65,12 @@ pub(super) fn of<'a>(observed: &'a Observed, id: &str) -> Option<&'a EtcdRestore
         .filter(|restore| restore.meta().deletion_timestamp.is_none())
 }
 
-/// How the revision of a survivor is raised.
+/// How much the revision of a survivor is raised. Once it is chosen that is on record:
+/// whoever asked for it may be gone when it serves.
 pub(super) fn bump(observed: &Observed, record: &ClusterRestore) -> i64 {
+    if let Some(bump) = record.bump_revision {
+        return bump;
+    }
     let asked = of(observed, &record.id).map(|restore| restore.spec.revisions.bump);
     asked.unwrap_or_else(|| crate::api::RevisionsSpec::default().bump)
 }
@@ -174,6 +178,8 @@ fn record(id: String, kind: RestoreKind, now: Timestamp) -> ClusterRestore {
         cluster_id: None,
         started_at: Time(now),
         last_revision: None,
+        bump_revision: None,
+        lost_revisions: None,
         message: String::new(),
     }
 }

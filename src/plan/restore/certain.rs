@@ -160,6 +160,72 @@ fn within(
     }
 }
 
+/// What is lost when a cluster is made of one member.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Toll {
+    /// Revisions, if that is known: 0.
+    pub(super) lost: Option<i64>,
+    /// The same in words; if it is not known, why, and who may have had more.
+    pub(super) words: String,
+}
+
+/// What is lost when the cluster is made of `best`. Known it is only if that one led the
+/// highest term seen, and no other voter can have gone on since: each is lost for certain
+/// or held.
+pub(super) fn toll(cluster: &EtcdCluster, roster: &Roster<'_>, best: &Held<'_, '_>) -> Toll {
+    let name = &best.member.name;
+    let leader = cluster
+        .status
+        .as_ref()
+        .and_then(|status| status.last_leader.as_ref());
+    let others = || roster.voters().filter(|member| member.name != *name);
+    let loose: Vec<String> = others()
+        .filter(|member| !is_lost(roster, member) && !is_held(member))
+        .map(|member| format!("{} ({})", member.name, member.trouble()))
+        .collect();
+    let led = led(leader, roster, best.member, best.log.term);
+    if led && loose.is_empty() {
+        return Toll {
+            lost: Some(0),
+            words: "it led last, and has all that was acknowledged: no revision is lost".to_owned(),
+        };
+    }
+    let mut words = "how many revisions are lost is not known: ".to_owned();
+    words.push_str(&match leader {
+        _ if led => format!("these may have gone on: {}", loose.join(", ")),
+        Some(leader) => format!("{} led last, in term {}", leader.member, leader.term),
+        None => "nobody was seen to lead".to_owned(),
+    });
+    let more: Vec<String> = others()
+        .filter(|member| !is_held(member))
+        .map(|member| {
+            let told = member.status;
+            let term = told.and_then(|told| told.raft_term);
+            match (told.and_then(|told| told.raft_index), term) {
+                (Some(index), Some(term)) => {
+                    format!(
+                        "{} (when last told, at index {index} of term {term})",
+                        member.name
+                    )
+                }
+                _ => format!("{} (how far it was is not known)", member.name),
+            }
+        })
+        .collect();
+    if !more.is_empty() {
+        words.push_str(&format!("; more may have been on {}", more.join(" and ")));
+    }
+    let lost: Vec<String> = others()
+        .filter(|member| is_lost(roster, member))
+        .map(|member| member.name.clone())
+        .collect();
+    let most = expected(roster, &lost, best.log.last_index).filter(|_| loose.is_empty());
+    if let Some(most) = most {
+        words.push_str(&format!("; by that look at most {most} revisions"));
+    }
+    Toll { lost: None, words }
+}
+
 /// Whether the last leader that was seen is this member, in the highest term of all.
 fn led(leader: Option<&LastLeader>, roster: &Roster<'_>, best: &Member<'_>, term: u64) -> bool {
     let told = roster

@@ -10,10 +10,10 @@ use crate::{
 
 use super::{
     super::{
-        Plan, StalledReason, Step, repair,
+        Choice, Plan, StalledReason, Step, repair,
         roster::{Member, quorum},
     },
-    Case, certain, ids, start,
+    Case, begin, certain, ids, start,
 };
 
 /// A member that is held, and what its log holds.
@@ -70,17 +70,21 @@ impl Case<'_> {
                 ),
             );
         };
-        let mut message = format!(
-            "{} is the most advanced: its log ends at term {} and index {}",
-            best.member.name, best.log.last_term, best.log.last_index
-        );
-        if self.record.kind == RestoreKind::QuorumLoss {
-            match certain::held(self.cluster, self.roster, best) {
-                Ok(known) => message = format!("{message}; {known}"),
-                Err(why) => return self.turn_back(why),
-            }
+        if self.record.kind == RestoreKind::QuorumLoss
+            && let Err(why) = certain::held(self.cluster, self.roster, best)
+        {
+            return self.turn_back(why);
         }
-        self.choose(best.member, message)
+        let toll = certain::toll(self.cluster, self.roster, best);
+        let choice = Choice {
+            message: format!(
+                "{} is the most advanced: its log ends at term {} and index {}; {}",
+                best.member.name, best.log.last_term, best.log.last_index, toll.words
+            ),
+            lost_revisions: toll.lost,
+            bump_revision: begin::bump(self.observed, self.record),
+        };
+        self.choose(best.member, choice)
     }
 
     /// Has every member that has a volume held; `None`: all of them say what they have.
@@ -121,21 +125,22 @@ impl Case<'_> {
         })
     }
 
-    fn choose(&self, member: &Member<'_>, message: String) -> Plan {
+    fn choose(&self, member: &Member<'_>, choice: Choice) -> Plan {
         let record = ClusterRestore {
             attempt: self.record.attempt + 1,
             ..self.record.clone()
         };
         let (_, cluster_id) = ids(self.roster, &record, &member.name);
         let reason = format!(
-            "{message}; makes cluster {} of it",
+            "{}; makes cluster {} of it",
+            choice.message,
             identity::hex(cluster_id)
         );
         Plan::step(
             Step::ChooseSurvivor {
                 member: member.name.clone(),
                 cluster_id,
-                message,
+                choice,
             },
             reason,
         )

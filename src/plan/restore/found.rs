@@ -3,7 +3,7 @@
 
 use crate::{
     admission::{Found, TicketPaper},
-    api::{ClusterRestore, EtcdCluster, TicketKind},
+    api::{ClusterRestore, EtcdCluster, RestoreKind, TicketKind},
     backup::run::{FoundingMember, RestoreRun},
     identity, jobs,
     observe::Observed,
@@ -163,18 +163,30 @@ impl Case<'_> {
             .filter(|member| member.name != founder.name && member.objects.claim.is_some())
             .map(|member| identity::claim_name(&member.name))
             .collect();
-        let reason = match &self.record.replaces {
-            Some(before) => format!(
-                "{} serves as cluster {}, in place of {before}",
-                founder.name,
-                identity::hex(cluster_id)
-            ),
-            None => format!(
-                "{} serves as cluster {}",
-                founder.name,
-                identity::hex(cluster_id)
-            ),
+        let restored = match self.record.kind {
+            RestoreKind::Backup => None, // told by what was verified
+            RestoreKind::Survivor | RestoreKind::QuorumLoss => {
+                let bump = begin::bump(self.observed, self.record);
+                Some((seen.revision - bump).max(0))
+            }
         };
+        let mut reason = format!(
+            "{} serves as cluster {}",
+            founder.name,
+            identity::hex(cluster_id)
+        );
+        if let Some(before) = &self.record.replaces {
+            reason.push_str(&format!(", in place of {before}"));
+        }
+        if let Some(restored) = restored {
+            let lost = match self.record.lost_revisions {
+                Some(lost) => lost.to_string(),
+                None => "it is not known how many".to_owned(),
+            };
+            reason.push_str(&format!(
+                "; it begins with revision {restored}, revisions lost: {lost}"
+            ));
+        }
         Some(Plan::step(
             Step::Succeed {
                 member: founder.name.clone(),
@@ -183,6 +195,7 @@ impl Case<'_> {
                 source: founder.pod()?.made_of.clone(),
                 volumes,
                 revision: seen.revision,
+                restored,
                 at: self.now,
             },
             reason,

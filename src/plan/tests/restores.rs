@@ -172,6 +172,117 @@ fn o09_the_most_advanced_survivor_makes_a_new_cluster_on_request() {
     }
 }
 
+/// What the message of a condition of that EtcdRestore says.
+fn message(world: &World, restore: &str, type_: &str) -> String {
+    let status = world.restore_object(restore).status.unwrap();
+    let condition = status.conditions.into_iter().find(|c| c.type_ == type_);
+    condition.unwrap().message
+}
+
+/// All volumes but that member's are emptied, and what is left is restored; the revision
+/// that member had.
+fn revive(world: &mut World, survivor: &str) -> i64 {
+    for member in world.members() {
+        if member != survivor {
+            world.empty_volume(&member);
+        }
+    }
+    world.turns(20);
+    assert_eq!(stalled(world), Some(StalledReason::QuorumLost));
+    let had = world.revision_of(survivor).unwrap();
+    world.restore_from("back", None);
+    world.converge();
+    world.forms_one_cluster_of(3);
+    assert_eq!(world.restored("back"), Some(RestorePhase::Completed));
+    had
+}
+
+#[test]
+fn o09_a_restore_from_the_last_leader_tells_its_revision_and_that_none_is_lost() {
+    let mut world = World::new(3);
+    world.converge();
+    let leader = world.leader().unwrap();
+    let had = revive(&mut world, &leader);
+    let restore = world.restore_object("back").status.unwrap();
+    let restored = restore.restored_revision.unwrap();
+    // The model writes once a second, also before the operator first asks.
+    assert!((had..had + 10).contains(&restored), "{restored}, {had}");
+    assert_eq!(restore.lost_revisions, Some(0));
+    assert_eq!(world.lost(), [0]);
+    let ready = message(&world, "back", "Ready");
+    assert!(
+        ready.contains(&format!(
+            "revision {restored} is restored, revisions lost: 0"
+        )),
+        "{ready}"
+    );
+    let ancestor = &status(&world).lineage[0];
+    assert_eq!(ancestor.restored_revision, Some(restored));
+    assert_eq!(ancestor.lost_revisions, Some(0));
+    assert_eq!(
+        ancestor.next_revision,
+        Some(restored + 1_000_000_000),
+        "it was raised"
+    );
+}
+
+#[test]
+fn o09_a_restore_from_a_follower_says_who_may_have_had_more() {
+    let mut world = World::new(3);
+    world.converge();
+    let leader = world.leader().unwrap();
+    let follower = world.members().into_iter().find(|m| *m != leader).unwrap();
+    let had = revive(&mut world, &follower);
+    let restore = world.restore_object("back").status.unwrap();
+    assert!(restore.restored_revision.unwrap() >= had);
+    assert_eq!(restore.lost_revisions, None);
+    let ready = message(&world, "back", "Ready");
+    for part in [
+        "how many revisions are lost is not known".to_owned(),
+        format!("{leader} led last"),
+        format!("more may have been on "),
+        format!("{leader} (when last told, at index "),
+    ] {
+        assert!(ready.contains(&part), "{part}: {ready}");
+    }
+}
+
+#[test]
+fn o09_an_unraised_revision_is_told_as_it_is_even_if_who_asked_is_gone() {
+    let mut world = World::new(3);
+    world.converge();
+    let leader = world.leader().unwrap();
+    for member in world.members() {
+        if member != leader {
+            world.empty_volume(&member);
+        }
+    }
+    world.turns(20);
+    let had = world.revision_of(&leader).unwrap();
+    world.restore_from("first", None);
+    let mut restore = world.restore_object("first");
+    world.delete_restore("first");
+    restore.metadata.name = Some("back".to_owned());
+    restore.spec.revisions.bump = 0;
+    world.apply_restore(restore);
+    for _ in 0..100 {
+        world.turns(1);
+        if status(&world).members.iter().any(|m| {
+            m.ticket
+                .as_ref()
+                .is_some_and(|t| t.kind == crate::api::TicketKind::Revive)
+        }) {
+            break;
+        }
+    }
+    world.delete_restore("back");
+    world.converge();
+    let ancestor = &status(&world).lineage[0];
+    let restored = ancestor.restored_revision.unwrap();
+    assert!((had..had + 10).contains(&restored), "{restored}, {had}");
+    assert_eq!(ancestor.next_revision, Some(restored));
+}
+
 fn automatic(allowed: i64) -> World {
     let mut world = World::new(3);
     let loss = &mut world.cluster.spec.recovery.quorum_loss;
@@ -197,6 +308,9 @@ fn o09_the_policy_acts_alone_where_the_last_leader_is_left() {
     world.forms_one_cluster_of(3);
     assert!(world.members().contains(&leader), "{:?}", world.members());
     assert_eq!(world.lost(), [0], "nothing that was acknowledged is lost");
+    let ancestor = &status(&world).lineage[0];
+    assert_eq!(ancestor.lost_revisions, Some(0));
+    assert!(ancestor.restored_revision.is_some());
 }
 
 #[test]
@@ -233,6 +347,11 @@ fn the_policy_allows_as_much_to_be_lost_as_it_was_told() {
     world.converge();
     world.forms_one_cluster_of(3);
     assert!(world.members().contains(&follower));
+    let told = status(&world);
+    assert_eq!(told.lineage[0].lost_revisions, None, "a bound is no count");
+    assert!(told.lineage[0].restored_revision.is_some());
+    let message = told.restore.unwrap().message;
+    assert!(message.contains("by that look at most"), "{message}");
 }
 
 #[test]

@@ -164,6 +164,16 @@ impl World {
         self.api.backups.items.insert(name, item);
     }
 
+    /// The last revision on a member's volume.
+    pub(in crate::plan) fn revision_of(&self, member: &str) -> Option<i64> {
+        let pod = self
+            .api
+            .pods
+            .items
+            .get(&crate::identity::pod_name(member))?;
+        Some(self.log_of(pod)?.revision as i64)
+    }
+
     /// The newest revision of any member.
     pub(in crate::plan) fn newest_revision(&self) -> u64 {
         let running = self.running();

@@ -45,6 +45,8 @@ pub(super) struct Etcd {
     founding: BTreeSet<u64>,
     /// What acknowledged revisions each restore of a survivor has lost.
     pub(super) lost: Vec<u64>,
+    /// How much the revisions of clusters were raised that were made of a survivor.
+    raised: BTreeMap<u64, i64>,
     /// Member IDs that ever started on an empty disk: none may twice.
     started: BTreeSet<u64>,
     pub(super) leader: Option<u64>,
@@ -106,6 +108,9 @@ impl Etcd {
             TicketKind::Bootstrap => self.lists.entry(cluster).or_insert_with(|| list_of(paper)),
             TicketKind::Restore | TicketKind::Revive => {
                 self.founding.insert(cluster);
+                if paper.kind == TicketKind::Revive {
+                    self.raised.insert(cluster, paper.bump_revision);
+                }
                 self.lists.entry(cluster).or_insert_with(|| list_of(paper))
             }
         };
@@ -286,7 +291,10 @@ impl World {
         let leader = etcd
             .leader
             .filter(|_| etcd.members.contains_key(&log.member));
+        let stores = self.stores.seen(log.member);
+        let raised = etcd.raised.get(&log.cluster);
         EtcdSeen {
+            revision: raised.map_or(stores.revision, |raised| log.revision as i64 + raised),
             member_id: log.member,
             cluster_id: log.cluster,
             version: "3.7.3".to_owned(),
@@ -296,7 +304,7 @@ impl World {
             raft_index: log.revision,
             raft_applied: log.revision,
             serving: leader.is_some(),
-            ..self.stores.seen(log.member)
+            ..stores
         }
     }
 

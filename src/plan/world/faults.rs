@@ -41,6 +41,8 @@ pub(in crate::plan) struct Faults {
     pub(in crate::plan) seed: Seed,
     /// Whether anything but `stop` goes wrong.
     pub(in crate::plan) any: bool,
+    /// Whether caches lag, if nothing else goes wrong.
+    pub(in crate::plan) lags: bool,
     pub(in crate::plan) stop: Option<Stop>,
     pub(in crate::plan) dead: bool,
 }
@@ -65,6 +67,7 @@ impl Faults {
         Faults {
             seed: Seed(0),
             any: false,
+            lags: false,
             stop: None,
             dead: false,
         }
@@ -72,7 +75,7 @@ impl Faults {
 
     /// How many snapshots a cache is behind.
     pub(super) fn lag(&mut self) -> usize {
-        if self.any && self.seed.chance(60) {
+        if (self.any || self.lags) && self.seed.chance(60) {
             self.seed.below(12)
         } else {
             0

@@ -1,7 +1,10 @@
 //! What must never happen, checked at every call of the operator.
 
 use crate::{
-    api::{Departure, EtcdClusterStatus, RestoreStage, RetentionPolicy},
+    admission::TicketPaper,
+    api::{
+        ANNOTATION_TICKET, Departure, EtcdClusterStatus, MemberRole, RestoreStage, RetentionPolicy,
+    },
     identity,
     plan::{Call, EtcdCall, Kind, quorum},
 };
@@ -174,24 +177,37 @@ impl World {
                 }
                 Some(now) => {
                     if let (Some(before), Some(now)) = (&line.ticket, &now.ticket) {
-                        assert_eq!(before, now, "two tickets for {}", line.name);
+                        assert!(before.is_same(now), "two tickets for {}", line.name);
                     }
-                    if let Some(now) = &now.ticket
-                        && line.ticket.as_ref() != Some(now)
+                    if now.ticket.is_none()
+                        && let Some(ticket) = &line.ticket
+                        && now.role != MemberRole::Removed
+                        && after.restore == before.restore
                     {
-                        let told = self
-                            .tickets
-                            .insert(now.member_id.clone(), now.pod_uid.clone());
                         assert!(
-                            told.is_none_or(|uid| uid == now.pod_uid),
-                            "two tickets for the member ID {}{}",
-                            now.member_id,
+                            !self.tickets.contains_key(&ticket.member_id),
+                            "the ticket of {} is taken back, and its pod had it{}",
+                            line.name,
                             self.trace()
                         );
                     }
                 }
             }
         }
+    }
+
+    /// A pod has got a ticket: no other ever had one for that member ID.
+    pub(super) fn ticketed(&mut self, patch: &serde_json::Value) {
+        let text = &patch["metadata"]["annotations"][ANNOTATION_TICKET];
+        let Some(text) = text.as_str() else { return };
+        let paper: TicketPaper = serde_json::from_str(text).unwrap();
+        let (id, uid) = (paper.member_id, paper.pod_uid);
+        let other = self.tickets.insert(id.clone(), uid.clone());
+        assert!(
+            other.is_none_or(|other| other == uid),
+            "two tickets for the member ID {id}{}",
+            self.trace()
+        );
     }
 
     /// A restore begins only for what was asked, and goes on only when every member that

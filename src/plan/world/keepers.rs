@@ -145,9 +145,9 @@ impl Kept for EtcdRestore {
 }
 
 /// The operator's senses and hands, for one object.
-struct Keeper<'a> {
-    world: &'a mut World,
-    name: String,
+pub(super) struct Keeper<'a> {
+    pub(super) world: &'a mut World,
+    pub(super) name: String,
 }
 
 impl<K: Kept> Surroundings<K> for Keeper<'_> {

@@ -215,6 +215,7 @@ impl World {
             } => {
                 self.judge_growth(patch)?;
                 self.api.patch(*kind, name, patch)?;
+                self.ticketed(patch);
             }
             Call::Delete {
                 kind: Kind::Secret,
