@@ -206,6 +206,9 @@ pub struct ClaimSeen {
     /// What Kubernetes says of its growth: `Resizing`, `FileSystemResizePending`, ...
     /// with the message, if it is being grown.
     pub resizing: Option<String>,
+    /// Since when its volume is larger and its file system grows only when a pod
+    /// mounts it anew, as `FileSystemResizePending` says.
+    pub remount_since: Option<Timestamp>,
     /// Whether the cluster owns it, so that it goes when the cluster goes.
     pub owned: bool,
     /// Whether its member's log names peers by https URLs.

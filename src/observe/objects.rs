@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, fmt::Debug, sync::Arc};
 
+use jiff::Timestamp;
 use k8s_openapi::{
     NamespaceResourceScope,
     api::{
@@ -302,6 +303,7 @@ fn claim_seen(claim: &PersistentVolumeClaim, uid: Option<&str>) -> ClaimSeen {
             .as_ref()
             .and_then(|spec| spec.storage_class_name.clone()),
         resizing: resizing(claim),
+        remount_since: remount_since(claim),
         owned: owned_by(meta, uid),
         secure_peers: annotation(meta, ANNOTATION_PEER_SCHEME).is_some_and(|s| s == "https"),
         deleting: meta.deletion_timestamp.is_some(),
@@ -327,6 +329,16 @@ fn resizing(claim: &PersistentVolumeClaim) -> Option<String> {
         Some(message) if !message.is_empty() => format!("{}: {message}", condition.type_),
         _ => condition.type_.clone(),
     })
+}
+
+/// Since when the volume has grown and its file system has not. That is so for a moment
+/// where a file system grows while it is mounted, and until the next mount elsewhere.
+fn remount_since(claim: &PersistentVolumeClaim) -> Option<Timestamp> {
+    let conditions = claim.status.as_ref()?.conditions.as_deref()?;
+    let pending = conditions
+        .iter()
+        .find(|c| c.type_ == "FileSystemResizePending" && c.status == "True")?;
+    Some(pending.last_transition_time.as_ref()?.0)
 }
 
 /// The image of a pod's etcd, as its spec asks for it.

@@ -10,6 +10,7 @@
 //!   membership   learners, scale, members that are replaced
 //!   repair       who is lost, and when another takes its place
 //!   quota        stores that fill up
+//!   volume       file systems that grow only when they are mounted anew
 //!   update       templates, one member at a time
 //!              -> Plan { step, reason, blocked, stalled }
 //!   calls      Step -> Calls, in the order `apply` makes them
@@ -244,6 +245,7 @@ pub fn plan(
         .or_else(|| upgrade::unreadable(&roster))
         .or_else(|| membership::plan(cluster, &roster, now))
         .or_else(|| quota::plan(cluster, &roster, windows, now))
+        .or_else(|| volume::remount(&roster, &pod_spec, now))
         .or_else(|| update::plan(cluster, &roster, settings, &pod_spec, windows))
         .or_else(|| volume::waits(cluster, &roster))
         .or_else(|| tls.waits.map(Plan::wait))

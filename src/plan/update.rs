@@ -51,23 +51,11 @@ fn restart(
     if let Some(refused) = upgrade::unsafe_version(cluster, settings) {
         return Some(refused);
     }
-    if let Some(held) = upgrade::others_unfit(roster, member, "restarted") {
-        return Some(held);
+    if let Some(first) = before_restart(roster, member) {
+        return Some(first);
     }
     let name = &member.name;
     let voters = roster.voters().count();
-    if member.is_serving() && voters > 1 && voters - 1 < quorum(voters) {
-        return Some(guarded(
-            "TwoVoters",
-            format!("{name} is not restarted: of {voters} voters none can be spared"),
-        ));
-    }
-    let leads = roster.leader().map(|leader| leader.serial) == Some(member.serial);
-    if leads && voters > 1 {
-        return Some(successor(roster, member).unwrap_or_else(|| {
-            guarded("Leader", format!("{name} leads, and no other voter can"))
-        }));
-    }
     let set = member.objects.stateful_set.as_ref()?;
     let desired = render::template_digest(cluster, name, settings);
     if set.pod_spec != pod_spec || set.template != desired {
@@ -96,6 +84,29 @@ fn restart(
             format!("restarts {name} with its new template")
         },
     ))
+}
+
+/// What comes before a voter's pod may be ended: another voter that is not fit, or
+/// leadership that moves. `None`: it can be spared now.
+pub(super) fn before_restart(roster: &Roster<'_>, member: &Member<'_>) -> Option<Plan> {
+    if let Some(held) = upgrade::others_unfit(roster, member, "restarted") {
+        return Some(held);
+    }
+    let name = &member.name;
+    let voters = roster.voters().count();
+    if member.is_serving() && voters > 1 && voters - 1 < quorum(voters) {
+        return Some(guarded(
+            "TwoVoters",
+            format!("{name} is not restarted: of {voters} voters none can be spared"),
+        ));
+    }
+    let leads = roster.leader().map(|leader| leader.serial) == Some(member.serial);
+    if leads && voters > 1 {
+        return Some(successor(roster, member).unwrap_or_else(|| {
+            guarded("Leader", format!("{name} leads, and no other voter can"))
+        }));
+    }
+    None
 }
 
 /// New templates for members that run nothing anyway: candidates, and pods that

@@ -1,15 +1,20 @@
 //! Volumes that grow with the spec: one claim after the other, each until Kubernetes
-//! says that its file system has grown.
+//! says that its file system has grown. Where a file system grows only when it is
+//! mounted, its member is restarted for it.
 
 use jiff::{SignedDuration, Timestamp};
 
 use crate::api::{EtcdCluster, Quantity};
 use crate::observe::ClaimSeen;
 
-use super::{Plan, Roster, Step, roster::Member};
+use super::{Plan, Roster, Step, roster::Member, update};
 
 /// How long after a refusal it is tried again: the class may have been changed.
 const AGAIN: SignedDuration = SignedDuration::from_mins(10);
+
+/// How long a file system that can grow while it is mounted may take for it. Kubelets
+/// look at a pod's claims about once a minute.
+const MOUNTED: SignedDuration = SignedDuration::from_mins(5);
 
 /// How the volumes stand to the size in the spec.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -98,8 +103,12 @@ pub fn have_grown(cluster: &EtcdCluster, roster: &Roster<'_>) -> bool {
     behind(cluster, roster).is_empty() && claims.all(|claim| claim.capacity.is_some())
 }
 
-/// Asks for the next larger volume. It waits for nothing but the volume before it, so
-/// a full volume grows although its member is down.
+fn leads(roster: &Roster<'_>, member: &Member<'_>) -> bool {
+    roster.leader().map(|leader| leader.serial) == Some(member.serial)
+}
+
+/// Asks for the next larger volume, the leader's last. It waits for nothing but the
+/// volume before it, so a full volume grows although its member is down.
 pub(super) fn plan(cluster: &EtcdCluster, roster: &Roster<'_>, now: Timestamp) -> Option<Plan> {
     let spec = cluster.spec.storage.persistent_volume_claim.as_ref()?;
     let wanted = millis(&spec.size)?;
@@ -114,7 +123,7 @@ pub(super) fn plan(cluster: &EtcdCluster, roster: &Roster<'_>, now: Timestamp) -
     if behind.iter().any(|(_, claim)| is_growing(claim, wanted)) {
         return None;
     }
-    let (member, claim) = behind.first()?;
+    let (member, claim) = behind.iter().min_by_key(|(m, _)| leads(roster, m))?;
     Some(Plan::step(
         Step::GrowClaim {
             member: member.name.clone(),
@@ -125,6 +134,45 @@ pub(super) fn plan(cluster: &EtcdCluster, roster: &Roster<'_>, now: Timestamp) -
             member.name, claim.size, spec.size
         ),
     ))
+}
+
+/// Restarts the voter whose volume has grown, and whose file system waits for a pod
+/// that mounts it: one at a time, the leader last. A pod made after the volume had
+/// grown has mounted it since, and another restart would change nothing.
+pub(super) fn remount(roster: &Roster<'_>, pod_spec: &str, now: Timestamp) -> Option<Plan> {
+    let due = roster
+        .voters()
+        .filter(|member| waits_for_mount(member, now))
+        // A new template brings a new pod anyway.
+        .filter(|member| !update::is_asked(member, pod_spec));
+    let member = due.min_by_key(|member| (leads(roster, member), member.is_serving()))?;
+    if let Some(first) = update::before_restart(roster, member) {
+        return Some(first);
+    }
+    let (name, pod) = (&member.name, member.pod()?);
+    let why = format!("restarts {name}: its file system grows only when it is mounted");
+    Some(Plan::step(
+        Step::RestartPod {
+            member: name.clone(),
+            pod_uid: pod.uid.clone(),
+            resource_version: pod.resource_version.clone(),
+        },
+        match roster.voters().count() {
+            1 => format!("{why}; it is the only member: a moment without service"),
+            _ => why,
+        },
+    ))
+}
+
+/// Whether the file system has had its time to grow under the pod that is there, which
+/// mounted it before the volume grew.
+fn waits_for_mount(member: &Member<'_>, now: Timestamp) -> bool {
+    let claim = member.objects.claim.as_ref().filter(|c| !c.deleting);
+    let since = claim.and_then(|claim| claim.remount_since);
+    let made = member.pod().and_then(|pod| pod.created);
+    since
+        .zip(made)
+        .is_some_and(|(since, made)| made < since && now.duration_since(since) >= MOUNTED)
 }
 
 /// What is waited for when nothing else is to be done. A refusal is told by its

@@ -435,6 +435,112 @@ fn o30_a_volume_grows_while_its_member_is_down_and_without_a_quorum() {
 }
 
 #[test]
+fn o30_where_only_a_mount_grows_file_systems_members_restart_one_by_one_the_leader_last() {
+    let mut world = three();
+    world.cluster.spec.options.quota_backend_bytes = Some(1 << 30);
+    world.converge();
+    world.stores.unmounted = true;
+    let leader = world.leader().unwrap();
+    let before = world.steps.len();
+    grow(&mut world, "16Gi");
+    world.converge();
+    let taken = &world.steps[before..];
+    let of = |step: &str| -> Vec<&String> {
+        let prefix = format!("{step}: ");
+        let steps = taken.iter();
+        steps.filter(|taken| taken.starts_with(&prefix)).collect()
+    };
+    assert_eq!(of("GrowClaim").len(), 3, "{taken:?}");
+    let restarts = of("RestartPod");
+    assert_eq!(restarts.len(), 3, "each once: {taken:?}");
+    assert!(restarts[2].contains(&leader), "{leader} last: {restarts:?}");
+    assert_eq!(of("MoveLeader").len(), 1, "{taken:?}");
+    assert!(
+        restarts[0].contains("only when it is mounted"),
+        "{restarts:?}"
+    );
+    assert_eq!(condition(&world, "Resizing").reason, "AsSpecified");
+    world.forms_one_cluster_of(3);
+}
+
+/// A cluster whose first volume has grown, and whose file system waits for a mount.
+fn pending() -> World {
+    let mut world = three();
+    world.cluster.spec.options.quota_backend_bytes = Some(1 << 30);
+    world.converge();
+    world.stores.unmounted = true;
+    grow(&mut world, "16Gi");
+    world.turns(4);
+    assert_eq!(count(&world, "GrowClaim"), 1);
+    world
+}
+
+#[test]
+fn o30_a_file_system_that_grows_while_mounted_is_given_the_time_for_it() {
+    let mut world = pending();
+    let before = count(&world, "RestartPod");
+    world.pass(270);
+    assert_eq!(look(&world).step, Step::None);
+    let told = condition(&world, "Resizing");
+    assert!(
+        told.message.contains("waiting for a pod that mounts it"),
+        "{}",
+        told.message
+    );
+    // It was one that does.
+    world.stores.unmounted = false;
+    world.converge();
+    assert_eq!(count(&world, "RestartPod"), before);
+    assert_eq!(condition(&world, "Resizing").reason, "AsSpecified");
+}
+
+#[test]
+fn o30_no_member_is_restarted_for_its_file_system_while_another_is_down() {
+    let mut world = pending();
+    let leader = world.leader().unwrap();
+    let due = |world: &World| world.observe().members.into_iter();
+    let mut waiting = due(&world).filter(|(_, seen)| {
+        let claim = seen.claim.as_ref();
+        claim.is_some_and(|claim| claim.remount_since.is_some())
+    });
+    let (due, _) = waiting.next().unwrap();
+    let members = world.members();
+    let ill = members.iter().position(|m| *m != leader && *m != due);
+    let ill = ill.unwrap();
+    world.stuck.insert(members[ill].clone());
+    let before = count(&world, "RestartPod");
+    world.pass(290);
+    world.kill_pod(ill);
+    world.turns(3);
+    world.pass(20);
+    world.turns(3);
+    assert_eq!(count(&world, "RestartPod"), before);
+    let plan = look(&world);
+    assert!(
+        plan.blocked.iter().any(|held| held.guard == "Unhealthy"),
+        "{plan:?}"
+    );
+}
+
+#[test]
+fn o30_a_restart_that_did_not_help_is_not_repeated() {
+    let mut world = pending();
+    world.pass(300);
+    let restart = look(&world);
+    let Step::RestartPod { member, .. } = &restart.step else {
+        panic!("{restart:?}");
+    };
+    // Its new pod is there, and Kubernetes says of the claim what it said before.
+    let mut observed = world.observe();
+    let seen = observed.members.get_mut(member).unwrap();
+    seen.pod.as_mut().unwrap().created = Some(world.now);
+    let now = world.now + SignedDuration::from_mins(10);
+    let after = plan(&world.cluster, &observed, &world.settings, now);
+    assert_eq!(after.step, Step::None, "{after:?}");
+    assert!(after.reason.contains("grow to 16Gi"), "{after:?}");
+}
+
+#[test]
 fn a_class_that_lets_no_volume_grow_is_named_and_holds_nothing_else_up() {
     let mut world = three();
     world.stores.fixed = true;

@@ -2,7 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use k8s_openapi::api::core::v1::PersistentVolumeClaim;
+use k8s_openapi::{
+    api::core::v1::{PersistentVolumeClaim, PersistentVolumeClaimCondition},
+    apimachinery::pkg::apis::meta::v1::Time,
+};
 
 use super::{World, api::Refusal, kubelet};
 use crate::{
@@ -27,6 +30,8 @@ pub(in crate::plan) struct Stores {
     pub(in crate::plan) corrupt: BTreeSet<u64>,
     /// Whether the class refuses to grow volumes.
     pub(in crate::plan) fixed: bool,
+    /// Whether a file system grows only when a pod mounts it.
+    pub(in crate::plan) unmounted: bool,
     /// Attempts that the class refused.
     pub(in crate::plan) refusals: usize,
 }
@@ -97,13 +102,41 @@ impl World {
             .collect();
         let growing = behind.iter().filter(|(_, new)| !new).count();
         assert!(growing <= 1, "one volume grows at a time");
-        for (name, _) in behind {
+        for (name, new) in behind {
+            if self.stores.unmounted && !new && !self.is_mounted_anew(&name) {
+                continue;
+            }
             self.api.claims.change(&mut self.api.ids, &name, |claim| {
                 let size = asked(claim).cloned().unwrap();
                 let status = claim.status.get_or_insert_default();
                 status.capacity = Some(BTreeMap::from([("storage".to_owned(), size)]));
+                status.conditions = None;
             });
         }
+    }
+
+    /// Whether a pod was made since the volume has grown; else, that it waits for one.
+    fn is_mounted_anew(&mut self, claim: &str) -> bool {
+        let object = &self.api.claims.items[claim];
+        let pod = identity::pod_name(&kubelet::member_of(&object.metadata));
+        let conditions = object.status.as_ref().and_then(|s| s.conditions.as_ref());
+        let since = conditions.and_then(|all| all.first()?.last_transition_time.clone());
+        let Some(since) = since else {
+            let pending = PersistentVolumeClaimCondition {
+                type_: "FileSystemResizePending".to_owned(),
+                status: "True".to_owned(),
+                message: Some("waiting for a pod that mounts it".to_owned()),
+                last_transition_time: Some(Time(self.now)),
+                ..PersistentVolumeClaimCondition::default()
+            };
+            self.api.claims.change(&mut self.api.ids, claim, |claim| {
+                claim.status.get_or_insert_default().conditions = Some(vec![pending]);
+            });
+            return false;
+        };
+        let pod = self.api.pods.items.get(&pod);
+        pod.and_then(|pod| pod.metadata.creation_timestamp.as_ref())
+            .is_some_and(|made| made.0 > since.0)
     }
 
     /// What the API server says to a volume that is to grow.
