@@ -24,7 +24,6 @@ mod memory;
 mod partition;
 mod quota;
 mod refused;
-mod stalled_disk;
 mod stock_directory;
 mod stop;
 mod tls;

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod stalled_disk;
+
 use std::time::{Duration, Instant};
 
 use etcd_e2e::cluster::AGREES_WITHIN;
