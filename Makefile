@@ -82,7 +82,7 @@ bench-operator: packages build stock kubernetes ## the operator with 1,000 clust
 bench-backup: build stock minio ## time and memory of backups of 2 GiB; ARGS="--mib 256" for a first look
 	ETCD_BIN=$(PRODUCT)/etcd cargo run --locked --release -p etcd-e2e --bin bench_backup -- $(ARGS)
 
-soak: packages build stock kubernetes ## what takes minutes by its nature: leases, kills, ten upgrades in a row (root)
+soak: packages build stock kubernetes ## what takes minutes by its nature: leases, a million keys, stalled disks, kills, ten upgrades in a row (root)
 	ETCD_BIN=$(PRODUCT)/etcd cargo test --locked -p etcd-e2e --test soak
 	ETCD_BIN=$(PRODUCT)/etcd E2E_SECONDS=60 cargo test --locked -p etcd-e2e --test process s01_ -- --nocapture
 	E2E_UPGRADES=10 cargo test --locked -p etcd-e2e --test kubernetes o40_ -- --nocapture

@@ -33,6 +33,7 @@ pub mod minio;
 pub mod pod;
 pub mod ports;
 pub mod process;
+pub mod saved;
 pub mod scratch;
 mod spawner;
 pub mod stock;

@@ -35,7 +35,7 @@ use crate::{
 use super::{
     jobs::{self, Kept},
     stopped,
-    streams::{Guarded, api},
+    streams::{Guarded, api, watched},
 };
 
 /// Wakes that wait for a controller. It takes them as they come; a full queue holds the
@@ -199,7 +199,7 @@ where
         + 'static,
 {
     let (cache, mut filler) = cache_by::<K>(K::by);
-    let config = watcher::Config::default().labels(labels);
+    let config = watched().labels(labels);
     let events = watcher(api::<K>(client, namespace), config)
         .default_backoff()
         .modify(Trim::trim);
@@ -246,7 +246,7 @@ where
 {
     let (cache, mut filler) = cache_by::<K>(K::by);
     let api = api::<DeserializeGuard<K>>(client, namespace);
-    let events = watcher(api, watcher::Config::default()).default_backoff();
+    let events = watcher(api, watched()).default_backoff();
     let bells = bells.clone();
     let work = async move {
         let mut events = std::pin::pin!(events);
@@ -312,7 +312,7 @@ async fn control<K: Kept>(
     let news = predicates::generation
         .combine(predicates::annotations)
         .combine(predicates::finalizers);
-    let objects = watcher(api, watcher::Config::default())
+    let objects = watcher(api, watched())
         .default_backoff()
         .modify(|object| object.managed_fields_mut().clear())
         .reflect(writer)

@@ -56,6 +56,15 @@ pub(super) async fn run(context: Arc<Context>, probe: Probe, options: Options) {
     join_all(controllers).await;
 }
 
+/// Objects that a list brings at once. What they are trimmed to is small; before that each
+/// is tens of kilobytes, and all caches are filled at the same time when an operator starts.
+const PAGE: u32 = 100;
+
+/// How everything is watched.
+pub(super) fn watched() -> watcher::Config {
+    watcher::Config::default().page_size(PAGE)
+}
+
 pub(super) fn api<K>(client: &Client, namespace: Option<&str>) -> Api<K>
 where
     K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
@@ -105,7 +114,7 @@ async fn controller(
         concurrency: options.concurrency,
     });
     // Our own writes of status are not news; an annotation may ask for a restart.
-    let specs = watcher(clusters, watcher::Config::default())
+    let specs = watcher(clusters, watched())
         .default_backoff()
         .modify(|object| object.managed_fields_mut().clear())
         .reflect(writer)
@@ -164,7 +173,7 @@ where
         + 'static,
 {
     let (reader, mut filler) = cache::<K>();
-    let config = watcher::Config::default().labels(&managed());
+    let config = watched().labels(&managed());
     let kind = K::kind(&());
     let stream = watcher(api::<K>(client, namespace), config)
         .default_backoff()

@@ -3,10 +3,9 @@
 //!
 //! `E2E_HISTORIES` is how many histories there are (default 3), `E2E_SEED` which ones.
 
-use std::path::{Path, PathBuf};
-
 use etcd_e2e::client::{Client, delete, delete_range, op, put};
 use etcd_e2e::cluster::AGREES_WITHIN;
+use etcd_e2e::saved::{restored, saved};
 use etcd_e2e::scratch::Scratch;
 use etcd_e2e::{Etcdctl, Etcdutl, Options, Process, Store, Target, eventually};
 use etcd_proto::etcdserverpb::alarm_request::AlarmAction;
@@ -120,41 +119,6 @@ fn options(target: Target) -> Options {
     }
 }
 
-async fn save(member: &Process, folder: &Path, name: &str) -> PathBuf {
-    let file = folder.join(name);
-    let tool = Etcdctl::new(&[member.client_url()]).unwrap();
-    tool.run(&["snapshot", "save", file.to_str().unwrap()])
-        .await
-        .unwrap();
-    file
-}
-
-/// A member on a directory that `tool` has made of a copy of `file`.
-async fn restored(target: Target, tool: &Etcdutl, file: &Path) -> Process {
-    let mut member = Process::prepare(options(target)).unwrap();
-    let own = member.folder().join("own.db");
-    std::fs::copy(file, &own).unwrap();
-    let (data, peer) = (member.data_dir(), member.peer_url());
-    let cluster = format!("{}={peer}", member.name());
-    let args = [
-        "snapshot",
-        "restore",
-        own.to_str().unwrap(),
-        "--data-dir",
-        data.to_str().unwrap(),
-        "--name",
-        member.name(),
-        "--initial-cluster",
-        &cluster,
-        "--initial-advertise-peer-urls",
-        &peer,
-    ];
-    tool.run(&args).await.unwrap();
-    member.spawn().unwrap();
-    member.ready().await.unwrap();
-    member
-}
-
 async fn is_equal(expected: &Store, member: &Process, what: &str) {
     let client = member.client();
     let what = format!("the restored store is the one that was saved: {what}");
@@ -183,22 +147,22 @@ async fn o24_random_histories_come_back_whichever_way_they_go() {
                 .await
                 .unwrap();
             let expected = Store::read(&client).await.unwrap();
-            let file = save(&member, scratch.path(), "saved.db").await;
+            let file = saved(&member, scratch.path(), "saved.db").await.unwrap();
             for (tool_name, tool) in &tools {
                 for target in [Target::Ours, Target::Stock] {
                     let what = format!(
                         "history {number}, saved from {source}, restored by {tool_name}, run by {target}"
                     );
-                    let copy = restored(target, tool, &file).await;
+                    let copy = restored(target, tool, &file).await.unwrap();
                     is_equal(&expected, &copy, &what).await;
                     // And on, by a snapshot of the copy.
                     if *tool_name == "ours" {
-                        let again = save(&copy, scratch.path(), "again.db").await;
+                        let again = saved(&copy, scratch.path(), "again.db").await.unwrap();
                         let other = match target {
                             Target::Ours => Target::Stock,
                             Target::Stock => Target::Ours,
                         };
-                        let last = restored(other, &tools[1].1, &again).await;
+                        let last = restored(other, &tools[1].1, &again).await.unwrap();
                         is_equal(&expected, &last, &format!("{what}, then by {other}")).await;
                         std::fs::remove_file(again).unwrap();
                     }
@@ -248,11 +212,11 @@ async fn o24_users_and_roles_come_back_through_ours() {
     };
     let expected = told(&member).await;
     let store = Store::read(&member.client()).await.unwrap();
-    let file = save(&member, scratch.path(), "stock.db").await;
-    let through = restored(Target::Ours, &ours, &file).await;
+    let file = saved(&member, scratch.path(), "stock.db").await.unwrap();
+    let through = restored(Target::Ours, &ours, &file).await.unwrap();
     is_equal(&store, &through, "in ours").await;
-    let again = save(&through, scratch.path(), "ours.db").await;
-    let back = restored(Target::Stock, &stock, &again).await;
+    let again = saved(&through, scratch.path(), "ours.db").await.unwrap();
+    let back = restored(Target::Stock, &stock, &again).await.unwrap();
     assert_eq!(told(&back).await, expected);
     is_equal(&store, &back, "back in stock").await;
     // And what they say is obeyed once authentication is on.

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod million;
 mod stalled_disk;
 
 use std::time::{Duration, Instant};

@@ -240,7 +240,7 @@ fn o09_a_restore_from_a_follower_says_who_may_have_had_more() {
     for part in [
         "how many revisions are lost is not known".to_owned(),
         format!("{leader} led last"),
-        format!("more may have been on "),
+        "more may have been on ".to_owned(),
         format!("{leader} (when last told, at index "),
     ] {
         assert!(ready.contains(&part), "{part}: {ready}");
