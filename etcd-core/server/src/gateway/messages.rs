@@ -6,8 +6,9 @@ use futures::StreamExt as _;
 use http_body_util::BodyExt as _;
 use prost::Message as _;
 use prost_reflect::{DeserializeOptions, DynamicMessage, MessageDescriptor, SerializeOptions};
-use serde::de::IgnoredAny;
 use tonic::{Code, Status};
+
+use super::scan::Scan;
 
 /// Of a gRPC message: whether it is compressed, and its length.
 const PREFIX: usize = 5;
@@ -18,6 +19,7 @@ pub(super) struct JsonMessages {
     kind: MessageDescriptor,
     max_bytes: usize,
     buffer: BytesMut,
+    scan: Scan,
     over: bool,
 }
 
@@ -28,6 +30,7 @@ impl JsonMessages {
             kind,
             max_bytes,
             buffer: BytesMut::new(),
+            scan: Scan::default(),
             over: false,
         }
     }
@@ -65,19 +68,20 @@ impl JsonMessages {
         if self.buffer.is_empty() {
             return Ok(None);
         }
-        let options = DeserializeOptions::new().deny_unknown_fields(false);
-        let mut values =
-            serde_json::Deserializer::from_slice(&self.buffer).into_iter::<IgnoredAny>();
-        match values.next() {
-            Some(Ok(_)) => {}
-            Some(Err(error)) if error.is_eof() && !self.over => return Ok(None),
-            Some(Err(error)) if error.is_eof() => {
-                return Err(Status::invalid_argument("unexpected EOF"));
-            }
-            Some(Err(error)) => return Err(Status::invalid_argument(error.to_string())),
-            None => return Ok(None),
+        if self.buffer[0] != b'{' {
+            let found = self.buffer[0].escape_ascii();
+            return Err(Status::invalid_argument(format!(
+                "a message in JSON begins with {{, not with {found}"
+            )));
         }
-        let read = values.byte_offset();
+        let Some(read) = self.scan.end(&self.buffer) else {
+            return match self.over {
+                true => Err(Status::invalid_argument("unexpected EOF")),
+                false => Ok(None),
+            };
+        };
+        self.scan = Scan::default();
+        let options = DeserializeOptions::new().deny_unknown_fields(false);
         let mut value = serde_json::Deserializer::from_slice(&self.buffer[..read]);
         let message =
             DynamicMessage::deserialize_with_options(self.kind.clone(), &mut value, &options)

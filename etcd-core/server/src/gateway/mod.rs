@@ -3,7 +3,7 @@
 //! ```text
 //! routes    which path is which method
 //! call      a request in JSON -> the gRPC services, in this process -> an answer in JSON
-//! messages  JSON values out of a body, gRPC messages out of another
+//! messages  JSON values out of a body (scan: where one ends), gRPC messages out of another
 //! answer    what HTTP says about an error
 //! ```
 //!
@@ -14,6 +14,7 @@ mod answer;
 mod call;
 mod messages;
 mod routes;
+mod scan;
 
 use std::sync::Arc;
 
