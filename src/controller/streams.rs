@@ -56,8 +56,8 @@ pub(super) async fn run(context: Arc<Context>, probe: Probe, options: Options) {
     join_all(controllers).await;
 }
 
-/// Objects that a list brings at once. What they are trimmed to is small; before that each
-/// is tens of kilobytes, and all caches are filled at the same time when an operator starts.
+/// Objects that a list brings at once. A page is whole until it is trimmed, and all caches
+/// are filled at the same time when an operator starts.
 const PAGE: u32 = 100;
 
 /// How everything is watched.

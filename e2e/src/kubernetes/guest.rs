@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 
@@ -10,6 +10,7 @@ use crate::kubernetes::{Places, Tool};
 use crate::load::Bundle;
 use crate::scratch::Scratch;
 use crate::spawner;
+use crate::wait::eventually;
 
 /// The address of the machine that the nodes are plugged into, and a port nobody else has there.
 const IP: &str = "172.31.0.1";
@@ -18,7 +19,6 @@ const PORT: u16 = 7443;
 const SERVICES: &str = "10.97.0.0/16";
 /// How long a start may take before it counts as failed.
 const READY_WITHIN: Duration = Duration::from_secs(120);
-const LOOK: Duration = Duration::from_millis(100);
 
 /// Where its storage is.
 #[derive(Debug, Clone)]
@@ -129,19 +129,25 @@ impl Guest {
         Ok(())
     }
 
+    /// Returns once the API server says that it is ready.
     async fn ready(&mut self, kubectl: &Tool) -> Result<()> {
-        let start = Instant::now();
-        let look = ["get", "--raw", "/readyz"];
-        while !kubectl.try_run(&look, "").await?.success {
-            self.lives()?;
-            ensure!(
-                start.elapsed() < READY_WITHIN,
-                "kube-apiserver does not serve; the end of its log:\n{}",
-                self.log("kube-apiserver")
-            );
-            tokio::time::sleep(LOOK).await;
-        }
-        Ok(())
+        let guest = tokio::sync::Mutex::new(self);
+        eventually(
+            READY_WITHIN,
+            "the guest's API server is ready",
+            async || {
+                let look = ["get", "--raw", "/readyz"];
+                let answer = kubectl.try_run(&look, "").await;
+                let mut guest = guest.lock().await;
+                match guest.lives().and(answer) {
+                    // Whoever has ended will not be ready.
+                    Err(ended) => Ok(Err(ended)),
+                    Ok(answer) if answer.success => Ok(Ok(())),
+                    Ok(_) => Err(guest.log("kube-apiserver")),
+                }
+            },
+        )
+        .await
     }
 
     /// Process IDs of its programs; each is the one that was started at first.

@@ -287,6 +287,24 @@ async fn gateway_metadata_comes_in_headers() {
 }
 
 #[tokio::test]
+async fn gateway_a_call_ends_at_its_deadline() {
+    let server = server().await;
+    for lease in [1, 2] {
+        server.client.grant(60, lease).await.unwrap();
+    }
+    ask(&server, "/v3/lock/lock", &json!({"name": FOO, "lease": 1})).await;
+    let second = json!({"name": FOO, "lease": 2}).to_string();
+    let url = format!("{}/v3/lock/lock", server.client_url());
+    let headers = [("Grpc-Timeout", "200m")];
+    let answered = http::post(&url, &headers, &second);
+    let answered = tokio::time::timeout(ANSWER_WITHIN, answered).await;
+    let (status, text) = answered.expect("the deadline counts").unwrap();
+    let error: Value = serde_json::from_str(&text).unwrap();
+    let exceeded = json!({"code": 4, "message": "context deadline exceeded"});
+    assert_eq!((status, error), (504, exceeded));
+}
+
+#[tokio::test]
 async fn gateway_can_be_switched_off() {
     let options = Options {
         args: vec!["--enable-grpc-gateway=false".to_owned()],

@@ -190,7 +190,7 @@ async fn b136_who_stops_waiting_leaves_the_line() {
 }
 
 #[tokio::test]
-async fn b140_a_name_that_begins_another_does_not_wait_for_it() {
+async fn b140_a_name_waits_for_a_longer_one_only_below_its_slash() {
     let server = server().await;
     let client = &server.client;
     for lease in [61, 62] {
@@ -199,6 +199,7 @@ async fn b140_a_name_that_begins_another_does_not_wait_for_it() {
     let long = lock(client, "b140/more", 61).await.unwrap();
     // `b140/` is the beginning of the longer name's keys too: etcd lets them wait for each other.
     let waits = in_line(client, "b140", 62).await;
+    assert!(!waits.is_finished());
     unlock(client, &long.key).await.unwrap();
     holds(waits).await;
     let sibling = lock(client, "b14", 61);

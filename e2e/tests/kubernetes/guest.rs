@@ -20,6 +20,7 @@ use kube::{Client, Config, ResourceExt};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
+use tokio::time::MissedTickBehavior;
 
 use crate::members::address;
 use crate::store::{BUCKET, Store, reason_of};
@@ -217,7 +218,10 @@ fn sample(client: &Client) -> (Arc<Mutex<Samples>>, JoinHandle<()>) {
         (Api::namespaced(client.clone(), INSIDE), shared.clone());
     let task = tokio::spawn(async move {
         let mut last = Instant::now();
+        let mut clock = tokio::time::interval(SAMPLE_EVERY);
+        clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
+            clock.tick().await;
             for from in ["", "0"] {
                 let list = ListParams {
                     resource_version: (!from.is_empty()).then(|| from.to_owned()),
@@ -244,7 +248,6 @@ fn sample(client: &Client) -> (Arc<Mutex<Samples>>, JoinHandle<()>) {
                     last = Instant::now();
                 }
             }
-            tokio::time::sleep(SAMPLE_EVERY).await;
         }
     });
     (shared, task)

@@ -2,13 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use etcd_e2e::{eventually, http};
+use etcd_e2e::eventually;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use kube::ResourceExt;
 use kube::api::{Api, ListParams};
 use serde_json::{Value, json};
 
-use crate::members::address;
 use crate::store::Store;
 use crate::world::{LIMIT, World, condition, with};
 
@@ -38,22 +37,9 @@ impl World {
 
     /// Waits until every change up to `revision` is stored.
     pub(crate) async fn followed(&self, revision: i64) {
-        let pods = ListParams::default().labels("etcd-core.io/run=follow");
-        eventually(LIMIT, "increments are stored", async || {
-            let mut told = Vec::new();
-            for pod in self.pods().list(&pods).await.map_err(|e| e.to_string())? {
-                let Some(ip) = address(&pod).map(str::to_owned) else {
-                    continue;
-                };
-                let url = format!("http://{ip}:8081/progress");
-                let answer = http::get(&url).await.map_err(|e| e.to_string())?;
-                let progress: Value = serde_json::from_str(&answer.1).unwrap_or_default();
-                if progress["following"]["storedRevision"].as_i64() >= Some(revision) {
-                    return Ok(());
-                }
-                told.push(progress);
-            }
-            Err(format!("{told:?}"))
+        let labels = "etcd-core.io/run=follow";
+        self.progress(labels, "increments are stored", |progress| {
+            progress["following"]["storedRevision"].as_i64() >= Some(revision)
         })
         .await;
     }

@@ -2,13 +2,14 @@
 
 use etcd_e2e::client::{delete, range};
 use etcd_e2e::minio::{Credentials, Minio};
-use etcd_e2e::{Bucket, Client, Gate, eventually};
+use etcd_e2e::{Bucket, Client, Gate, eventually, http};
 use etcd_proto::mvccpb::KeyValue;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Api, ApiResource, DynamicObject, GroupVersionKind, ListParams};
 use kube::runtime::wait::await_condition;
 use serde_json::{Value, json};
 
+use crate::members::address;
 use crate::world::{LIMIT, World, condition};
 
 /// The address of the machine that the nodes are plugged into.
@@ -159,6 +160,28 @@ impl World {
                 true => Ok(()),
                 false => Err(phases),
             }
+        })
+        .await;
+    }
+
+    /// Waits until a run whose pod bears these labels tells of progress as wanted.
+    pub(crate) async fn progress(&self, labels: &str, what: &str, wanted: impl Fn(&Value) -> bool) {
+        let pods = ListParams::default().labels(labels);
+        eventually(LIMIT, what, async || {
+            let mut told = Vec::new();
+            for pod in self.pods().list(&pods).await.map_err(|e| e.to_string())? {
+                let Some(ip) = address(&pod).map(str::to_owned) else {
+                    continue;
+                };
+                let url = format!("http://{ip}:8081/progress");
+                let answer = http::get(&url).await.map_err(|e| e.to_string())?;
+                let progress: Value = serde_json::from_str(&answer.1).unwrap_or_default();
+                if wanted(&progress) {
+                    return Ok(());
+                }
+                told.push(progress);
+            }
+            Err(format!("{told:?}"))
         })
         .await;
     }

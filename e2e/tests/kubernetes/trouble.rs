@@ -4,15 +4,13 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use etcd_e2e::minio::Credentials;
-use etcd_e2e::{Gate, Minio, Way, eventually, http};
+use etcd_e2e::{Gate, Minio, Way, eventually};
 use futures::StreamExt;
-use kube::api::ListParams;
 use kube::runtime::{WatchStreamExt, watcher};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
-use crate::members::address;
 use crate::store::{BUCKET, IP, Store};
 use crate::world::{LIMIT, World, condition, with};
 
@@ -68,25 +66,10 @@ impl World {
     /// Waits until the backup's run says that it waits because of one of these.
     async fn waits_for(&self, name: &str, reasons: &[&str]) {
         let labels = format!("etcd-core.io/run-of=backup.{name},etcd-core.io/run=snapshot");
-        let pods = ListParams::default().labels(&labels);
-        eventually(LIMIT, &format!("{name} waits: {reasons:?}"), async || {
-            let mut told = Vec::new();
-            for pod in self.pods().list(&pods).await.map_err(|e| e.to_string())? {
-                let Some(ip) = address(&pod).map(str::to_owned) else {
-                    continue;
-                };
-                let url = format!("http://{ip}:8081/progress");
-                let answer = http::get(&url).await.map_err(|e| e.to_string())?;
-                let progress: Value = serde_json::from_str(&answer.1).unwrap_or_default();
-                if reasons
-                    .iter()
-                    .any(|it| progress["trouble"]["reason"] == *it)
-                {
-                    return Ok(());
-                }
-                told.push(progress);
-            }
-            Err(format!("{told:?}"))
+        let what = format!("{name} waits: {reasons:?}");
+        self.progress(&labels, &what, |progress| {
+            let reason = progress["trouble"]["reason"].as_str();
+            reason.is_some_and(|reason| reasons.contains(&reason))
         })
         .await;
     }

@@ -5,6 +5,8 @@
 //!             │                           └─> http ─┼─> driver ──> replica, raft, mvcc, storage
 //!             │                     peer <──────────┘
 //!             └─ log, metrics: everywhere
+//!
+//! gateway: JSON, under http, in front of grpc
 //! ```
 
 pub mod config;

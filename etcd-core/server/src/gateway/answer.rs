@@ -3,33 +3,14 @@
 use axum::body::Body;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::Response;
-use serde::Serialize;
 use tonic::{Code, Status};
 
 /// grpc-gateway's code for a call that its client canceled, which HTTP has none for.
 const CANCELED: u16 = 499;
 
-/// `google.rpc.Status` in JSON.
-#[derive(Serialize)]
-struct ErrorBody<'a> {
-    #[serde(skip_serializing_if = "is_zero")]
-    code: i32,
-    #[serde(skip_serializing_if = "str::is_empty")]
-    message: &'a str,
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
-fn is_zero(code: &i32) -> bool {
-    *code == 0
-}
-
-/// An error as a body.
-pub(super) fn json(status: &Status) -> String {
-    let body = ErrorBody {
-        code: status.code().into(),
-        message: status.message(),
-    };
-    serde_json::to_string(&body).expect("text and a number")
+/// An error as a body: `google.rpc.Status` in JSON.
+fn json(status: &Status) -> String {
+    serde_json::json!({"code": i32::from(status.code()), "message": status.message()}).to_string()
 }
 
 /// A call that failed.

@@ -10,10 +10,10 @@ use futures::stream;
 use http_body::Frame;
 use http_body_util::StreamBody;
 use prost_reflect::MethodDescriptor;
-use tonic::service::Routes;
 use tonic::{Code, Status};
 use tower::ServiceExt as _;
 
+use super::Services;
 use super::answer::{error, error_line, stream_error, success};
 use super::messages::{GrpcMessages, JsonMessages};
 use crate::listen::ConnectionInfo;
@@ -26,7 +26,7 @@ const TIMEOUT: &str = "grpc-timeout";
 /// A method behind a path.
 pub(super) struct Call {
     pub(super) method: MethodDescriptor,
-    pub(super) grpc: Routes,
+    pub(super) grpc: Services,
     pub(super) max_bytes: usize,
 }
 

@@ -9,9 +9,12 @@ use prost_reflect::{DeserializeOptions, DynamicMessage, MessageDescriptor, Seria
 use tonic::{Code, Status};
 
 use super::scan::Scan;
+use crate::grpc::blocking;
 
 /// Of a gRPC message: whether it is compressed, and its length.
 const PREFIX: usize = 5;
+/// Answers beyond this are translated on a blocking thread.
+const INLINE_BYTES_MAX: usize = 256 << 10;
 
 /// JSON values, one after another, as messages.
 pub(super) struct JsonMessages {
@@ -128,8 +131,14 @@ impl GrpcMessages {
     /// What the call failed with.
     pub(super) async fn next(&mut self) -> Result<Option<Vec<u8>>, Status> {
         loop {
-            if let Some(message) = self.take()? {
-                return Ok(Some(message));
+            if let Some(encoded) = self.take() {
+                let kind = self.kind.clone();
+                // As a long range is, it is translated off the threads that serve connections.
+                let json = match encoded.len() > INLINE_BYTES_MAX {
+                    true => blocking(move || json(kind, encoded)).await?,
+                    false => json(kind, encoded),
+                };
+                return json.map(Some);
             }
             let Some(frame) = self.body.frame().await else {
                 return Ok(None);
@@ -147,24 +156,26 @@ impl GrpcMessages {
         }
     }
 
-    fn take(&mut self) -> Result<Option<Vec<u8>>, Status> {
-        let Some(mut prefix) = self.buffer.get(..PREFIX) else {
-            return Ok(None);
-        };
+    /// A message that is there whole.
+    fn take(&mut self) -> Option<Bytes> {
+        let mut prefix = self.buffer.get(..PREFIX)?;
         prefix.advance(1); // nothing is compressed for who did not ask for it
         let len = usize::try_from(prefix.get_u32()).unwrap_or(usize::MAX);
         if self.buffer.len() - PREFIX < len {
-            return Ok(None);
+            return None;
         }
         self.buffer.advance(PREFIX);
-        let encoded = self.buffer.split_to(len).freeze();
-        let message = DynamicMessage::decode(self.kind.clone(), encoded)
-            .map_err(|error| Status::internal(error.to_string()))?;
-        let options = SerializeOptions::new().use_proto_field_name(true);
-        let mut json = Vec::new();
-        message
-            .serialize_with_options(&mut serde_json::Serializer::new(&mut json), &options)
-            .map_err(|error| Status::internal(error.to_string()))?;
-        Ok(Some(json))
+        Some(self.buffer.split_to(len).freeze())
     }
+}
+
+fn json(kind: MessageDescriptor, encoded: Bytes) -> Result<Vec<u8>, Status> {
+    let message = DynamicMessage::decode(kind, encoded)
+        .map_err(|error| Status::internal(error.to_string()))?;
+    let options = SerializeOptions::new().use_proto_field_name(true);
+    let mut json = Vec::new();
+    message
+        .serialize_with_options(&mut serde_json::Serializer::new(&mut json), &options)
+        .map_err(|error| Status::internal(error.to_string()))?;
+    Ok(json)
 }

@@ -30,14 +30,19 @@ use answer::error;
 use call::Call;
 use routes::ROUTES;
 
+use crate::grpc::CallLimits;
+
 /// What the paths begin with. etcd keeps the older one.
 const ROOTS: [&str; 2] = ["/v3", "/v3beta"];
+
+/// The services, with what the transport owes to every call.
+pub type Services = CallLimits<Routes>;
 
 /// The gateway's paths, answered by `grpc`. A JSON value may take `max_bytes`.
 ///
 /// # Panics
 /// If a route names a method that the .proto files do not have; a test goes through all.
-pub fn router(grpc: &Routes, max_bytes: usize) -> Router {
+pub fn router(grpc: &Services, max_bytes: usize) -> Router {
     let pool = DescriptorPool::decode(etcd_proto::DESCRIPTORS).expect("our own descriptors");
     let mut router = Router::new();
     for (path, service, method) in ROUTES {

@@ -13,7 +13,7 @@ use etcd_proto::v3electionpb::{
 };
 use tonic::{Request, Response, Status};
 
-use super::contest::{Changes, Contest, Place, Withdrawal, inner, leave, put_at, session};
+use super::contest::{Changes, Contest, Place, Withdrawal, leave, put_at, session, without_code};
 use super::guard::Guard;
 use super::status::status;
 use crate::driver::Node;
@@ -77,7 +77,7 @@ impl Election for ElectionService {
         self.guard.write(&request)?;
         let wants_leader = Guard::wants_leader(&request);
         tokio::select! {
-            won = self.win(request.into_inner()) => won.map(Response::new).map_err(inner),
+            won = self.win(request.into_inner()) => won.map(Response::new).map_err(without_code),
             reason = self.guard.stream_ends(wants_leader) => Err(status(&reason)),
         }
     }
@@ -89,10 +89,12 @@ impl Election for ElectionService {
         self.guard.write(&request)?;
         let request = request.into_inner();
         let leader = request.leader.ok_or_else(unnamed)?;
-        let lease = session(&self.node, leader.lease).await.map_err(inner)?;
+        let lease = session(&self.node, leader.lease)
+            .await
+            .map_err(without_code)?;
         let at = (&leader.key, leader.rev);
         let said = put_at(&self.node, at, &request.value, lease).await;
-        let revision = said.map_err(inner)?.ok_or_else(not_leader)?;
+        let revision = said.map_err(without_code)?.ok_or_else(not_leader)?;
         Ok(Response::new(ProclaimResponse {
             header: Some(self.node.header(revision)),
         }))
@@ -104,8 +106,8 @@ impl Election for ElectionService {
     ) -> Result<Response<LeaderResponse>, Status> {
         self.guard.write(&request)?;
         let contest = Contest::new(&self.node, &request.into_inner().name);
-        let view = contest.view().await.map_err(inner)?;
-        let first = contest.first(&view).map_err(inner)?;
+        let view = contest.view().await.map_err(without_code)?;
+        let first = contest.first(&view).map_err(without_code)?;
         let kv = first.ok_or_else(|| Status::unknown("election: no leader"))?;
         Ok(Response::new(LeaderResponse {
             header: Some(self.node.header(view.kv.revision())),
@@ -128,7 +130,7 @@ impl Election for ElectionService {
         let observed = futures::stream::unfold(Some((observer, over)), |state| async move {
             let (mut observer, mut over) = state?;
             let next = tokio::select! {
-                next = observer.next() => next.map_err(inner),
+                next = observer.next() => next.map_err(without_code),
                 reason = &mut over => Err(status(&reason)),
             };
             let state = next.is_ok().then_some((observer, over));
@@ -144,7 +146,7 @@ impl Election for ElectionService {
         self.guard.write(&request)?;
         let leader = request.into_inner().leader.ok_or_else(unnamed)?;
         let left = leave(&self.node, (&leader.key, leader.rev)).await;
-        let revision = left.map_err(inner)?;
+        let revision = left.map_err(without_code)?;
         Ok(Response::new(ResignResponse {
             header: Some(self.node.header(revision)),
         }))

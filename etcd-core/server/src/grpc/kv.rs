@@ -317,7 +317,7 @@ fn end_range(out: &mut BytesMut, summary: &RangeSummary) {
 }
 
 /// Runs long work off the threads that serve connections.
-pub(super) async fn blocking<T: Send + 'static>(
+pub(crate) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, Status> {
     tokio::task::spawn_blocking(work)

@@ -6,7 +6,7 @@ use etcd_proto::v3lockpb::lock_server::Lock;
 use etcd_proto::v3lockpb::{LockRequest, LockResponse, UnlockRequest, UnlockResponse};
 use tonic::{Request, Response, Status};
 
-use super::contest::{Contest, Withdrawal, inner, session};
+use super::contest::{Contest, Withdrawal, session, without_code};
 use super::guard::Guard;
 use super::kv::write;
 use super::status::status;
@@ -65,7 +65,7 @@ impl Lock for LockService {
         self.guard.write(&request)?;
         let wants_leader = Guard::wants_leader(&request);
         tokio::select! {
-            held = self.hold(request.into_inner()) => held.map(Response::new).map_err(inner),
+            held = self.hold(request.into_inner()) => held.map(Response::new).map_err(without_code),
             reason = self.guard.stream_ends(wants_leader) => Err(status(&reason)),
         }
     }
@@ -75,7 +75,10 @@ impl Lock for LockService {
         request: Request<UnlockRequest>,
     ) -> Result<Response<UnlockResponse>, Status> {
         self.guard.write(&request)?;
-        let revision = self.delete(request.into_inner()).await.map_err(inner)?;
+        let revision = self
+            .delete(request.into_inner())
+            .await
+            .map_err(without_code)?;
         Ok(Response::new(UnlockResponse {
             header: Some(self.node.header(revision)),
         }))

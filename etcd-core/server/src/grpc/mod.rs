@@ -24,6 +24,7 @@ pub use election::ElectionService;
 pub use forward::{Forwarded, LeaderForward, NoForward, TimeToLive};
 pub use guard::Guard;
 pub use kv::KvService;
+pub(crate) use kv::blocking;
 pub use kv::generated::k_v_server::KVServer as KvServer;
 pub use lease::LeaseService;
 pub use limits::{CallLimits, CallLimitsLayer};

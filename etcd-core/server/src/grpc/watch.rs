@@ -127,13 +127,9 @@ impl OpenStream {
         self.handle.woken().await;
     }
 
-    /// What waits, up to `credit` bytes, whether there is more, and the header to put
-    /// around it.
-    pub(super) fn poll(
-        &self,
-        credit: usize,
-    ) -> (Vec<etcd_mvcc::watch::Response>, bool, ResponseHeader) {
-        let (responses, more) = self.node.watches().poll(&self.handle, credit);
+    /// What waits, up to a credit, whether there is more, and the header to put around it.
+    pub(super) fn poll(&self) -> (Vec<etcd_mvcc::watch::Response>, bool, ResponseHeader) {
+        let (responses, more) = self.node.watches().poll(&self.handle, CREDIT_BYTES);
         (responses, more, self.node.header(0))
     }
 }
@@ -252,7 +248,7 @@ impl Conversation {
 
     /// Takes what the hub has, and encodes it.
     fn poll(&mut self) {
-        let (responses, more, header) = self.stream.poll(CREDIT_BYTES);
+        let (responses, more, header) = self.stream.poll();
         self.more = more;
         self.ready.extend(responses.iter().map(|response| {
             let mut bytes = BytesMut::with_capacity(response.encoded_len(&header));

@@ -154,8 +154,9 @@ impl Listeners {
         metrics: &Arc<Metrics>,
     ) {
         let split = !self.http.is_empty();
+        let grpc = CallLimitsLayer.layer(grpc.clone());
         let gateway = match config.enable_grpc_gateway {
-            true => gateway::router(grpc, gateway_bytes(config.max_request_bytes)),
+            true => gateway::router(&grpc, gateway_bytes(config.max_request_bytes)),
             false => axum::Router::new(),
         };
         let hosts = Arc::new(config.host_whitelist.clone());
@@ -192,7 +193,7 @@ impl Listeners {
                 secure: !plain,
             };
             let service = ClientService {
-                grpc: with_grpc.then(|| CallLimitsLayer.layer(grpc.clone())),
+                grpc: with_grpc.then(|| grpc.clone()),
                 http: with_http.then(|| http.client_router(access, gateway.clone())),
                 metrics: metrics.clone(),
                 max_concurrent_streams: config.max_concurrent_streams,

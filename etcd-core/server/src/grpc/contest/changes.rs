@@ -11,9 +11,6 @@ use prost::Message as _;
 use super::super::watch::OpenStream;
 use crate::driver::Node;
 
-/// Bytes of events taken from the hub at once.
-const CREDIT_BYTES: usize = 64 << 10;
-
 /// One change, and the revision of the message that told it.
 pub(in crate::grpc) struct Change {
     pub(in crate::grpc) revision: i64,
@@ -87,7 +84,7 @@ impl Changes {
     }
 
     fn poll(&mut self) {
-        let (responses, more, header) = self.stream.poll(CREDIT_BYTES);
+        let (responses, more, header) = self.stream.poll();
         self.more = more;
         for response in responses {
             self.ended |= response.canceled;

@@ -161,7 +161,7 @@ impl Contest {
 
 /// What went wrong inside a call, as etcd tells it there: the text with the code Unknown.
 /// Its services Lock and Election are clients of the others, whose codes they lose.
-pub(super) fn inner(status: Status) -> Status {
+pub(super) fn without_code(status: Status) -> Status {
     Status::unknown(status.message())
 }
 
