@@ -4,9 +4,24 @@ use std::sync::Arc;
 
 use kube::ResourceExt;
 
-use crate::api::{EtcdBackup, EtcdCluster, EtcdRestore, RestoreSource};
+use crate::api::{BootstrapRestore, EtcdBackup, EtcdCluster, EtcdRestore, RestoreSource};
 
 use super::{backup::folder, restore};
+
+/// Whether a backup may still be needed for the cluster to begin with.
+pub(crate) fn may_begin(cluster: &EtcdCluster) -> bool {
+    begins(cluster).is_some()
+}
+
+/// What a cluster begins with that has not formed yet.
+fn begins(cluster: &EtcdCluster) -> Option<&BootstrapRestore> {
+    let formed = cluster
+        .status
+        .as_ref()
+        .and_then(|it| it.cluster_id.as_ref());
+    let bootstrap = cluster.spec.bootstrap.as_ref()?;
+    bootstrap.restore.as_ref().filter(|_| formed.is_none())
+}
 
 /// What restores `backup` now, or is about to, in words.
 pub(crate) fn of(
@@ -30,21 +45,11 @@ pub(crate) fn of(
     if let Some(restore) = restoring {
         return Some(format!("the EtcdRestore {}", restore.name_any()));
     }
-    let begins = clusters.iter().find(|cluster| {
-        let begins = cluster
-            .spec
-            .bootstrap
-            .as_ref()
-            .and_then(|it| it.restore.as_ref());
-        let formed = cluster
-            .status
-            .as_ref()
-            .is_some_and(|it| it.cluster_id.is_some());
-        !formed
-            && cluster.namespace() == backup.namespace()
-            && begins.is_some_and(|begins| named(&begins.from))
+    let beginning = clusters.iter().find(|cluster| {
+        cluster.namespace() == backup.namespace()
+            && begins(cluster).is_some_and(|begins| named(&begins.from))
     });
-    begins.map(|cluster| {
+    beginning.map(|cluster| {
         format!(
             "the EtcdCluster {}, which begins with it",
             cluster.name_any()

@@ -267,6 +267,8 @@ impl Observer {
         let restores = caches.restores.within(namespace);
         let clusters = caches.clusters.state().into_iter();
         let here = clusters.filter(|it| it.namespace().as_deref() == Some(namespace));
+        // Copied are only those few: each schedule asks this of all clusters beside it.
+        let here = here.filter(|it| it.0.as_ref().is_ok_and(pins::may_begin));
         (
             restores.into_iter().map(Arc::new).collect(),
             here.filter_map(|found| readable(&found)).collect(),

@@ -1,6 +1,7 @@
 //! Asks every member's pod at once.
 
 use futures::future::join_all;
+use tonic::transport::Channel;
 use tracing::debug;
 
 use crate::admission::Report;
@@ -9,7 +10,7 @@ use super::{EtcdSeen, Observed, Probe, Source};
 
 enum Answer {
     Admission(Report),
-    Etcd(EtcdSeen),
+    Etcd(EtcdSeen, Channel),
     Nothing,
 }
 
@@ -46,18 +47,19 @@ pub(super) async fn ask(probe: &Probe, observed: &mut Observed, source: Source) 
         };
         match answer {
             Answer::Admission(report) => pod.report = Some(report),
-            Answer::Etcd(seen) => {
+            Answer::Etcd(seen, channel) => {
                 if !seen.learner && seen.leader != 0 {
-                    serving.push((seen.leader != seen.member_id, ip));
+                    serving.push((seen.leader != seen.member_id, ip, channel));
                 }
                 pod.etcd = Some(seen);
             }
             Answer::Nothing => {}
         }
     }
-    serving.sort(); // the leader first: it needs no forwarding
-    for (_, ip) in serving {
-        match probe.membership(&ip).await {
+    // The leader first: it needs no forwarding.
+    serving.sort_by(|a, b| (a.0, &a.1).cmp(&(b.0, &b.1)));
+    for (_, ip, channel) in serving {
+        match probe.membership(channel).await {
             Ok(membership) => {
                 observed.membership = Some(membership);
                 return;
@@ -69,14 +71,14 @@ pub(super) async fn ask(probe: &Probe, observed: &mut Observed, source: Source) 
 
 /// What the pod of one member says.
 async fn one(probe: &Probe, name: &str, ip: &str, ready: bool) -> Answer {
-    if ready && let Ok(seen) = probe.status(ip, true).await {
-        return Answer::Etcd(seen);
+    if ready && let Ok((seen, channel)) = probe.status(ip, true).await {
+        return Answer::Etcd(seen, channel);
     }
     match probe.report(ip).await {
         Ok(Some(report)) => Answer::Admission(report),
         // No admission there: etcd's own listener answered, or nothing did.
         Ok(None) => match probe.status(ip, false).await {
-            Ok(seen) => Answer::Etcd(seen),
+            Ok((seen, channel)) => Answer::Etcd(seen, channel),
             Err(error) => {
                 debug!(member = name, %error, "etcd does not answer");
                 Answer::Nothing

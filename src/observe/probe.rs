@@ -136,10 +136,10 @@ impl Probe {
     }
 
     /// What the etcd at `ip` says of itself; its own health check too, unless it is
-    /// known to be `ready`.
-    pub async fn status(&self, ip: &str, ready: bool) -> Result<EtcdSeen, ProbeError> {
+    /// known to be `ready`. With the connection, for what else it is asked.
+    pub async fn status(&self, ip: &str, ready: bool) -> Result<(EtcdSeen, Channel), ProbeError> {
         let channel = self.channel(ip).await?;
-        let response: StatusResponse = MaintenanceClient::new(channel)
+        let response: StatusResponse = MaintenanceClient::new(channel.clone())
             .status(StatusRequest {})
             .await?
             .into_inner();
@@ -150,7 +150,7 @@ impl Probe {
             "/readyz"
         };
         let healthy = ready || passed(&self.get(ip, METRICS_PORT, path).await);
-        Ok(EtcdSeen {
+        let seen = EtcdSeen {
             member_id: header.member_id,
             cluster_id: header.cluster_id,
             version: response.version,
@@ -166,12 +166,12 @@ impl Probe {
             db_size: response.db_size,
             db_size_in_use: response.db_size_in_use,
             quota: response.db_size_quota,
-        })
+        };
+        Ok((seen, channel))
     }
 
-    /// The member list, read through the quorum by the member at `ip`.
-    pub async fn membership(&self, ip: &str) -> Result<Membership, ProbeError> {
-        let channel = self.channel(ip).await?;
+    /// The member list, read through the quorum by the member that `channel` leads to.
+    pub async fn membership(&self, channel: Channel) -> Result<Membership, ProbeError> {
         let response = ClusterClient::new(channel)
             .member_list(MemberListRequest { linearizable: true })
             .await?

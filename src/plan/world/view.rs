@@ -1,14 +1,14 @@
 //! What the operator sees of the world, through caches that lag and members that
 //! answer, and how its calls reach it.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use jiff::Timestamp;
 
 use crate::{
     admission::{Found, LogFacts, Report},
     api::{EtcdCluster, EtcdClusterStatus},
-    observe::{Observed, Source, assemble},
+    observe::{Observed, Source, Trim, assemble},
     plan::{Call, Kind, Plan, Reply, Step},
     turn::{StepError, Surroundings},
 };
@@ -23,6 +23,16 @@ use super::{
 
 /// Snapshots that caches may still show.
 const PAST: usize = 40;
+
+/// What a cache keeps of objects.
+fn trimmed<K: Clone + Trim>(items: &BTreeMap<String, Arc<K>>) -> BTreeMap<String, Arc<K>> {
+    let items = items.iter().map(|(name, item)| {
+        let mut item = K::clone(item);
+        item.trim();
+        (name.clone(), Arc::new(item))
+    });
+    items.collect()
+}
 
 /// Where each of the caches is: the number of a snapshot.
 #[derive(Clone, Debug, Default)]
@@ -72,15 +82,15 @@ impl World {
             [5, 6, 7, 8, 9].map(|k| self.cached(k));
         Snapshot {
             cluster: self.past[clusters].cluster.clone(),
-            sets: self.past[sets].sets.clone(),
-            pods: self.past[pods].pods.clone(),
-            claims: self.past[claims].claims.clone(),
-            services: self.past[services].services.clone(),
-            budgets: self.past[budgets].budgets.clone(),
-            jobs: self.past[jobs].jobs.clone(),
+            sets: trimmed(&self.past[sets].sets),
+            pods: trimmed(&self.past[pods].pods),
+            claims: trimmed(&self.past[claims].claims),
+            services: trimmed(&self.past[services].services),
+            budgets: trimmed(&self.past[budgets].budgets),
+            jobs: trimmed(&self.past[jobs].jobs),
             // A Job's pod is never newer than its Job here, as their watches are two.
-            run_pods: self.past[jobs].run_pods.clone(),
-            deployments: self.past[jobs].deployments.clone(),
+            run_pods: trimmed(&self.past[jobs].run_pods),
+            deployments: trimmed(&self.past[jobs].deployments),
             backups: self.past[backups].backups.clone(),
             schedules: self.past[schedules].schedules.clone(),
             restores: self.past[restores].restores.clone(),
@@ -100,7 +110,7 @@ impl World {
         seen: Snapshot,
         mut unheard: impl FnMut(&str) -> bool,
     ) -> Observed {
-        fn list<K>(items: std::collections::BTreeMap<String, Arc<K>>) -> Vec<Arc<K>> {
+        fn list<K>(items: BTreeMap<String, Arc<K>>) -> Vec<Arc<K>> {
             items.into_values().collect()
         }
         let mut observed = assemble(
