@@ -248,3 +248,29 @@ async fn b035_a_write_right_after_the_leader_was_killed_is_made_by_the_next() {
         cluster.members[leader].restart().await.unwrap();
     }
 }
+
+/// Followers learn from the leader's host that it is gone; nobody waits for its silence to last.
+#[tokio::test]
+async fn s42_a_killed_leader_has_a_successor_before_an_election_timeout() {
+    let election = Duration::from_secs(10);
+    let options = Options {
+        election_ms: u64::try_from(election.as_millis()).unwrap(),
+        ..defaults()
+    };
+    let mut cluster = Cluster::start(3, options).await.unwrap();
+    for round in 0..3 {
+        let leader = cluster.leader().await;
+        let client = cluster.members[(leader + 1) % 3].client();
+        client.get("greeting").await.unwrap();
+        cluster.members[leader].kill();
+        let killed = Instant::now();
+        let put = client.put("greeting", format!("{round}"));
+        let put = tokio::time::timeout(election / 2, put).await;
+        put.expect("a write before an election timeout").unwrap();
+        eprintln!(
+            "round {round}: written {:?} after the leader was killed",
+            killed.elapsed()
+        );
+        cluster.members[leader].restart().await.unwrap();
+    }
+}

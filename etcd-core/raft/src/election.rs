@@ -8,6 +8,10 @@ use crate::quorum::{self, VoteResult};
 use crate::raft::Raft;
 use crate::role::{NONE, Role};
 
+/// Ticks between two members' campaigns for a leader that is gone: enough for the first to
+/// be elected, its vote synced, on a slow disk.
+const STAGGER: u32 = 3;
+
 /// What kind of election a member starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Campaign {
@@ -28,6 +32,32 @@ impl Raft {
         } else {
             Campaign::Election
         });
+    }
+
+    /// Takes note that the process of member `id` has ended, as far as can be told: its
+    /// connection broke, and its host answers that nobody listens there any more. If it
+    /// led, this member waits no longer for its silence to last an election timeout. It
+    /// asks for pre-votes: at once if no other voter has a lower ID, else after
+    /// [`STAGGER`] ticks for each of those, so that they do not take votes from each
+    /// other. It may be told again while it asks: then it asks again, for those who had
+    /// not noticed the end the first time.
+    ///
+    /// Nothing depends on this being true. A leader that lives is heard of again, and
+    /// without a majority that noticed the same nobody gets a majority of pre-votes. So
+    /// without pre-votes it is ignored.
+    pub fn report_gone(&mut self, id: u64) {
+        let follows = self.role == Role::Follower && self.leader == id;
+        let asks = self.role == Role::PreCandidate && self.gone == id;
+        if id == NONE || !self.config.pre_vote || !(follows || asks) {
+            return;
+        }
+        self.gone = id;
+        let (me, voters) = (self.id(), self.membership.voters());
+        let before = voters.iter().filter(|v| **v != id && **v < me).count();
+        match u32::try_from(before).unwrap_or(u32::MAX) {
+            0 => self.campaign(),
+            before => self.timer.hurry(before.saturating_mul(STAGGER)),
+        }
     }
 
     pub(crate) fn hup(&mut self, kind: Campaign) {

@@ -6,7 +6,7 @@ use crate::errors::StepError;
 use crate::log::Conflict;
 use crate::message::{before, message};
 use crate::raft::Raft;
-use crate::role::Role;
+use crate::role::{NONE, Role};
 
 impl Raft {
     /// Follows whoever leads our term, and does what it says.
@@ -25,6 +25,7 @@ impl Raft {
             Role::Follower => {
                 self.timer.heard();
                 self.leader = m.from;
+                self.gone = NONE;
             }
             Role::PreCandidate | Role::Candidate => self.become_follower(m.term, m.from),
         }

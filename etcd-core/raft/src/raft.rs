@@ -28,6 +28,8 @@ pub struct Raft {
     /// Who got our vote in this term, or [`NONE`].
     pub(crate) vote: u64,
     pub(crate) leader: u64,
+    /// The leader, if its process is said to have ended, or [`NONE`].
+    pub(crate) gone: u64,
     pub(crate) role: Role,
     pub(crate) log: Log,
     pub(crate) membership: Membership,
@@ -89,6 +91,7 @@ impl Raft {
             term,
             vote,
             leader: NONE,
+            gone: NONE,
             role: Role::Follower,
             log,
             membership: Membership::default(),
@@ -276,7 +279,10 @@ impl Raft {
 
     /// Whether a leader was heard of so recently that no other may be elected.
     fn in_lease(&self) -> bool {
-        self.config.check_quorum && self.leader != NONE && self.timer.in_lease()
+        self.config.check_quorum
+            && self.leader != NONE
+            && self.leader != self.gone
+            && self.timer.in_lease()
     }
 
     /// Queues a message. Answers that promise something wait for the disk; so do vote
@@ -311,6 +317,7 @@ impl Raft {
             self.vote = NONE;
         }
         self.leader = NONE;
+        self.gone = NONE;
         self.timer.reset();
         self.transferee = NONE;
         self.votes.clear();

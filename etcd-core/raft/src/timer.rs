@@ -42,6 +42,12 @@ impl Timer {
         self.election_elapsed = 0;
     }
 
+    /// Lets the timeout end after so many ticks, if it does not end before.
+    pub(crate) fn hurry(&mut self, ticks: u32) {
+        let elapsed = self.timeout.saturating_sub(ticks);
+        self.election_elapsed = self.election_elapsed.max(elapsed);
+    }
+
     /// Counts one tick of a member that does not lead; true once its timeout is over.
     pub(crate) fn tick_follower(&mut self) -> bool {
         self.election_elapsed = self.election_elapsed.saturating_add(1);
@@ -109,6 +115,24 @@ mod tests {
             seen.insert(timer.timeout);
         }
         assert!(seen.len() > 5, "jitter must vary: {seen:?}");
+    }
+
+    #[test]
+    fn who_hurries_is_never_later_than_before() {
+        let ticks = |timer: &mut Timer| (1..).find(|_| timer.tick_follower()).unwrap();
+        for waited in 0..12 {
+            let timer = || {
+                let mut timer = Timer::new(10, 1, 7, 1);
+                for _ in 0..waited {
+                    timer.tick_follower();
+                }
+                timer
+            };
+            let left = ticks(&mut timer());
+            let mut hurried = timer();
+            hurried.hurry(3);
+            assert_eq!(ticks(&mut hurried), left.min(3));
+        }
     }
 
     #[test]

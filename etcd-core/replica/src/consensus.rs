@@ -58,6 +58,8 @@ pub enum Input {
     },
     /// A message to this member could not be delivered.
     Unreachable(u64),
+    /// This member's process has ended, as far as its host tells.
+    Gone(u64),
     /// The sending of a snapshot has ended.
     SnapshotSent {
         /// The receiver.
@@ -269,6 +271,7 @@ impl Consensus {
                 self.raft.compact(compact_to);
             }
             Input::Unreachable(id) => self.raft.report_unreachable(id),
+            Input::Gone(id) => self.raft.report_gone(id),
             Input::SnapshotSent { to, ok } => self.raft.report_snapshot(to, ok),
         }
     }

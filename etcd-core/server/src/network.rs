@@ -105,6 +105,7 @@ impl PeerEvents for Receiver {
         let input = match event {
             PeerEvent::Message(message) => Input::Message(message),
             PeerEvent::Unreachable(id) => Input::Unreachable(id),
+            PeerEvent::Gone(id) => Input::Gone(id),
             PeerEvent::SnapshotSent { to, ok } => {
                 node.observe(Observation::SnapshotSent { to, success: ok });
                 Input::SnapshotSent { to, ok }

@@ -57,6 +57,11 @@ pub(crate) enum Event {
         at: Pid,
         peer: u64,
     },
+    /// The transport tells its process that a peer's has ended.
+    Gone {
+        at: u64,
+        peer: u64,
+    },
     /// The transport tells its process what became of a snapshot.
     SnapshotFate {
         at: u64,

@@ -36,6 +36,11 @@ fn step(world: &mut World, changes: bool) {
             let (durable, torn) = (world.rng.below(4), world.rng.below(4));
             if world.is_up(id) && world.rng.percent(30) {
                 world.crash(id, durable, torn);
+                for other in world.up() {
+                    if world.rng.percent(50) {
+                        told_of_an_end(world, other, id);
+                    }
+                }
             }
         }
         94..96 => world.restart(id),
@@ -60,9 +65,19 @@ fn step(world: &mut World, changes: bool) {
             world.raft(id).transfer_leader(to);
             world.pump(id);
         }
+        // Not all that is told of an end is true.
+        98 if world.is_up(id) => {
+            let other = ids[world.rng.below(ids.len())];
+            told_of_an_end(world, id, other);
+        }
         99 if changes && world.is_up(id) => change_membership(world, id),
         _ => {}
     }
+}
+
+fn told_of_an_end(world: &mut World, id: u64, gone: u64) {
+    world.raft(id).report_gone(gone);
+    world.pump(id);
 }
 
 /// Members are added as learners, promoted, and removed for ever.

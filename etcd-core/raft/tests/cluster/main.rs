@@ -3,6 +3,7 @@
 mod chaos;
 mod checkers;
 mod elections;
+mod gone;
 mod harness;
 mod hostile;
 mod membership;

@@ -31,6 +31,14 @@ pub(super) enum RequestError {
 }
 
 impl RequestError {
+    /// Whether the peer's host answered that nobody listens there.
+    pub(super) fn is_refused(&self) -> bool {
+        match self {
+            RequestError::Dial { source, .. } => source.kind() == io::ErrorKind::ConnectionRefused,
+            _ => false,
+        }
+    }
+
     /// Whether it failed before anything of the request was sent.
     pub(super) fn is_before_request(&self) -> bool {
         match self {

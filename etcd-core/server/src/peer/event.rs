@@ -11,6 +11,9 @@ pub enum PeerEvent {
     Message(Message),
     /// Messages to this member were lost, or could not be sent.
     Unreachable(u64),
+    /// The process of this member has ended, as far as can be told: a connection to it
+    /// broke, and its host says that nobody listens at its URL any more.
+    Gone(u64),
     /// A MsgProp that has certainly not left: its leader may be another one by now.
     Unsent(Message),
     /// A snapshot was taken by its receiver (`ok`), or was not.

@@ -15,8 +15,14 @@ use super::link::Link;
 use super::request::{Client, PostBody, read_answer, refusal, request};
 use super::{REDIAL, STREAM_TIMEOUT};
 
+/// Refused connections after the end of a stream that are told as the end of the peer's
+/// process. More than one, as others may notice later; few, as a peer that only this
+/// member cannot reach is no news.
+const GONE_TOLD: usize = 3;
+
 /// Reads the stream for as long as the task is let run.
 pub(super) async fn run(link: Arc<Link>, kind: StreamKind) {
+    let mut ended = 0;
     loop {
         let dialed = Instant::now();
         let mut client = Client::default();
@@ -31,6 +37,7 @@ pub(super) async fn run(link: Arc<Link>, kind: StreamKind) {
                     "established TCP streaming connection with remote peer"
                 );
                 let Err(error) = read(&link, kind, body).await;
+                ended = GONE_TOLD;
                 tracing::warn!(
                     stream_reader_type = kind.name(),
                     remote_peer_id = %format_args!("{:x}", link.id),
@@ -43,7 +50,17 @@ pub(super) async fn run(link: Arc<Link>, kind: StreamKind) {
                         .deactivate(kind.name(), "read", &error.to_string());
                 }
             }
-            Err(error) => client.failed(&link, kind.name(), "dial", &error),
+            Err(error) => {
+                if ended > 0 && error.is_refused() && link.urls.is_single() {
+                    ended -= 1;
+                    tracing::warn!(
+                        remote_peer_id = %format_args!("{:x}", link.id),
+                        "the peer's process has ended, its host refuses connections"
+                    );
+                    link.shared.notify(PeerEvent::Gone(link.id));
+                }
+                client.failed(&link, kind.name(), "dial", &error);
+            }
         }
         sleep_until(dialed + REDIAL).await;
     }

@@ -41,6 +41,11 @@ impl Urls {
         state.urls.get(state.picked).cloned()
     }
 
+    /// Whether there is no other URL than the one in use.
+    pub(super) fn is_single(&self) -> bool {
+        self.state.lock().urls.len() == 1
+    }
+
     /// Turns to the next URL, unless another task already has.
     pub(super) fn unreachable(&self, url: &Uri) {
         let mut state = self.state.lock();

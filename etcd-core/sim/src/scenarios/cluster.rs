@@ -47,6 +47,29 @@ fn s18_s20_a_leader_that_is_cut_off_acknowledges_and_reads_nothing() {
     }
 }
 
+/// Mostly: whoever is not told of the end waits for the silence to last.
+#[test]
+fn s42_a_leader_that_is_killed_has_a_successor_long_before_an_election_timeout() {
+    let mut soon = 0;
+    for seed in 0..20 {
+        let mut world = quiet(seed);
+        let old = world.leader().unwrap().pid.member;
+        world.slots.get_mut(&old).unwrap().held = true;
+        world.kill(old);
+        world.run_for(500 * MS);
+        soon += usize::from(world.leader().is_some());
+        let probe = world.add_probe();
+        world.run_for(3 * SECOND);
+        let new = world.leader().unwrap().pid.member;
+        let written = world.ask(probe, new, put("kept"));
+        world.run_for(SECOND);
+        assert!(is_done(world.answer(probe, written)), "seed {seed}");
+        world.slots.get_mut(&old).unwrap().held = false;
+        finish(world, &format!("seed {seed}"));
+    }
+    assert!(soon >= 15, "{soon} of 20 had one after 0.5 s");
+}
+
 #[test]
 fn s22_a_member_is_added_and_promoted_while_one_is_down() {
     let mut world = quiet(3);

@@ -30,6 +30,12 @@ impl World {
         let Some(victim) = self.victim() else {
             return;
         };
+        // A connection that breaks is at times taken for the end of its peer.
+        if let Some(at) = self.env.random.pick(&self.map().members)
+            && self.env.random.permille(200)
+        {
+            self.env.soon(0, 100 * MS, Event::Gone { at, peer: victim });
+        }
         match what {
             0 => self.kill(victim),
             1 => self.power_trouble(victim),

@@ -51,7 +51,13 @@ impl World {
         if let Some(process) = slot.process.take() {
             process.drop_streams(&mut self.env);
             process.drop_calls(&mut self.env);
+            if !slot.disk.is_down() {
+                self.tell_of_the_end(member);
+            }
         }
+        let Some(slot) = self.slots.get_mut(&member) else {
+            return;
+        };
         // A file system whose directories cannot be synced is given up by the kernel.
         let aborted = why.contains("fsync /") && why.contains("os error 5");
         if slot.disk.is_down() || aborted {
@@ -61,6 +67,20 @@ impl World {
         if !slot.removed {
             let (low, high) = self.env.settings.restart_ms;
             self.env.soon(low * MS, high * MS, Event::Start(member));
+        }
+    }
+
+    /// Connections to a process that has ended are refused, as long as its host is up and
+    /// can be reached: most of the others notice.
+    fn tell_of_the_end(&mut self, member: u64) {
+        let others: Vec<u64> = self.processes().map(|process| process.pid.member).collect();
+        for at in others {
+            let reached = !self.env.is_cut(member, at) && !self.env.is_cut(at, member);
+            for _ in 0..2 {
+                if reached && self.env.random.permille(700) {
+                    self.env.soon(0, 150 * MS, Event::Gone { at, peer: member });
+                }
+            }
         }
     }
 

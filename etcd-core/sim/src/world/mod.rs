@@ -197,6 +197,16 @@ impl World {
                 process.receive(Input::Unreachable(peer), env);
                 Ok(())
             }),
+            Event::Gone { at, peer } => {
+                if let Some(pid) = self.pid(at) {
+                    self.env
+                        .note(format_args!("{at:x} hears that {peer:x} has ended"));
+                    self.with(pid, |process, env| {
+                        process.receive(Input::Gone(peer), env);
+                        Ok(())
+                    });
+                }
+            }
             Event::SnapshotFate { at, to, ok } => {
                 if let Some(pid) = self.pid(at) {
                     self.with(pid, |process, env| {
