@@ -18,6 +18,11 @@ export BIN := $(CACHE)/kubernetes-1.36.3
 export STOCK := $(CACHE)/stock-3.7.3
 export MINIO := $(CACHE)/minio-0.0.0-20260212201848-7aac2a2c5b7c
 
+# Kernels of this architecture come with pages of up to 64 KiB: the allocator must expect them.
+ifneq ($(filter aarch64-%,$(TRIPLE)),)
+export JEMALLOC_SYS_WITH_LG_PAGE := 16
+endif
+
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
