@@ -19,9 +19,8 @@ fn o41_an_upgrade_of_the_operator_over_twenty_clusters_restarts_nothing() {
     let state = Path::new("/var/lib/etcd-core-e2e/fleet");
     fleet::with(state, CLUSTERS, async |fleet| {
         let operator = fleet.operator("localhost/etcd-core:1").await?;
-        // What answers for the members speaks no TLS.
-        let plain = json!({"mode": "Disabled"});
-        let spec = json!({"replicas": 3, "tls": {"client": plain, "peer": plain}});
+        // With TLS, as it is by default.
+        let spec = json!({"replicas": 3});
         fleet.clusters.grow(0, CLUSTERS, &spec, LIMIT).await?;
         fleet::settled(&operator, LIMIT).await?;
         let image = "localhost/etcd-core:2";

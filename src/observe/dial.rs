@@ -1,12 +1,17 @@
 //! Connections to members with TLS: the pod's address, the member's name.
 
-use std::{collections::HashMap, fmt, io, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    fmt, io,
+    sync::{Arc, LazyLock},
+    time::Duration,
+};
 
 use parking_lot::Mutex;
 use rustls::{
     ClientConfig, RootCertStore,
     client::Resumption,
-    crypto::aws_lc_rs::default_provider,
+    crypto::{CryptoProvider, aws_lc_rs::default_provider},
     pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject},
 };
 use tokio::{
@@ -19,6 +24,9 @@ use crate::certificates::{Pair, Purpose, fingerprint};
 
 /// What one probe of a listener may take.
 const GREETING: Duration = Duration::from_secs(3);
+
+/// One for all: a thousand clusters have some thousand identities.
+static PROVIDER: LazyLock<Arc<CryptoProvider>> = LazyLock::new(|| Arc::new(default_provider()));
 
 /// How the operator shows itself to a listener, and whom it believes.
 #[derive(Clone)]
@@ -43,7 +51,7 @@ impl Identity {
             return None;
         }
         let key = PrivateKeyDer::from_pem_slice(pair.key.as_bytes()).ok()?;
-        let mut config = ClientConfig::builder_with_provider(Arc::new(default_provider()))
+        let mut config = ClientConfig::builder_with_provider(Arc::clone(&PROVIDER))
             .with_safe_default_protocol_versions()
             .ok()?
             .with_root_certificates(roots)

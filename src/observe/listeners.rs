@@ -58,12 +58,10 @@ fn identity(member: &str, pod: &PodSeen, observed: &Observed, access: &Access) -
         .clients
         .iter()
         .find(|(ca, _)| taken(ca) == Some(true) || (taken(ca).is_none() && own == Some(ca)));
-    let known = known.map(|(_, identity)| identity);
-    let fallback = || access.members.get(member);
+    let known = known.map(|(_, identity)| identity.clone());
     known
-        .or_else(fallback)
-        .or_else(|| access.clients.first().map(|(_, identity)| identity))
-        .cloned()
+        .or_else(|| access.as_member(member))
+        .or_else(|| access.clients.first().map(|(_, identity)| identity.clone()))
 }
 
 /// Looks at what listeners show and whom they take, where that is of interest: what

@@ -18,12 +18,13 @@ use tonic::transport::{Server, server::TcpConnectInfo};
 use tonic::{Request, Response, Status};
 
 use super::members::{Answer, Line, Members, Runs, VERSION, new_id};
+use super::secure::{self, Secure};
 
 #[derive(Clone)]
 struct Stub(Arc<Members>);
 
 /// Begins to answer on every address of this network.
-pub(super) async fn serve(members: Arc<Members>) -> Result<()> {
+pub(super) async fn serve(members: Arc<Members>, secure: Arc<Secure>) -> Result<()> {
     let http = TcpListener::bind(("0.0.0.0", 2381))
         .await
         .context("the metrics port")?;
@@ -41,12 +42,17 @@ pub(super) async fn serve(members: Arc<Members>) -> Result<()> {
     let server = Server::builder()
         .add_service(ClusterServer::new(stub.clone()))
         .add_service(MaintenanceServer::new(stub));
-    tokio::spawn(async move {
-        let address = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 2379));
-        if let Err(error) = server.serve(address).await {
-            eprintln!("the client port: {error}");
-        }
-    });
+    // Members' own port: only looked at for its certificate.
+    for (port, router) in [(2379, server.clone()), (2380, server)] {
+        let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).await;
+        let listener = listener.with_context(|| format!("port {port}"))?;
+        let wires = secure::accept(listener, Arc::clone(&secure));
+        tokio::spawn(async move {
+            if let Err(error) = router.serve_with_incoming(wires).await {
+                eprintln!("port {port}: {error}");
+            }
+        });
+    }
     Ok(())
 }
 

@@ -15,6 +15,7 @@ use kube::{Client, ResourceExt};
 use serde_json::{Value, json};
 
 use super::members::Members;
+use super::secure::Secure;
 
 /// Pods handled at a time.
 const CONCURRENCY: usize = 32;
@@ -22,7 +23,12 @@ const CONCURRENCY: usize = 32;
 const HEARTBEAT: Duration = Duration::from_secs(10);
 
 /// Registers `nodes` nodes and begins to run what is scheduled to them.
-pub(super) async fn run(client: &Client, nodes: usize, members: Arc<Members>) -> Result<()> {
+pub(super) async fn run(
+    client: &Client,
+    nodes: usize,
+    members: Arc<Members>,
+    secure: Arc<Secure>,
+) -> Result<()> {
     for number in 1..=nodes {
         register(client, &name(number)).await?;
     }
@@ -43,10 +49,11 @@ pub(super) async fn run(client: &Client, nodes: usize, members: Arc<Members>) ->
     tokio::spawn(async move {
         pods.for_each_concurrent(CONCURRENCY, |event| {
             let (client, members) = (client.clone(), Arc::clone(&members));
+            let secure = Arc::clone(&secure);
             async move {
                 let done = match event {
                     Ok(watcher::Event::Apply(pod) | watcher::Event::InitApply(pod)) => {
-                        keep(&client, &members, &pod).await
+                        keep(&client, &members, &secure, &pod).await
                     }
                     Ok(watcher::Event::Delete(pod)) => {
                         members.gone(&pod);
@@ -117,7 +124,7 @@ async fn beat(client: &Client, name: &str) -> Result<()> {
 }
 
 /// Brings a pod's status to what a kubelet would say.
-async fn keep(client: &Client, members: &Members, pod: &Pod) -> Result<()> {
+async fn keep(client: &Client, members: &Members, secure: &Secure, pod: &Pod) -> Result<()> {
     let node = pod.spec.as_ref().and_then(|spec| spec.node_name.clone());
     if !node.is_some_and(|node| node.starts_with("fleet-")) {
         return Ok(());
@@ -142,6 +149,7 @@ async fn keep(client: &Client, members: &Members, pod: &Pod) -> Result<()> {
         };
     }
     let (address, runs) = members.seen(pod)?;
+    secure.mount(client, pod, address).await?;
     let status = pod.status.clone().unwrap_or_default();
     let ready = status
         .conditions

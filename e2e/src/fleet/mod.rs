@@ -5,9 +5,10 @@
 //!  API server, its controllers and scheduler, on our etcd     (e2e/kubernetes, no nodes)
 //!      ^                       ^
 //!  etcd-operator           kubelet.rs: nodes that exist, pods that "run"
-//!      | dials 10.200.x.y      | tickets
+//!      | dials 10.200.x.y      | tickets, Secrets
 //!      v                       v
 //!  answers.rs  <------  members.rs: what each member would say
+//!      secure.rs: by which certificate
 //! ```
 //!
 //! The operator is the program of the product, unchanged and without a setting of its
@@ -19,6 +20,7 @@ mod ground;
 mod kubelet;
 mod measure;
 mod members;
+mod secure;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -35,6 +37,7 @@ pub use measure::{Look, Usage, memory};
 use crate::kubernetes::Kubernetes;
 use ground::Ground;
 use members::Members;
+use secure::Secure;
 
 /// Pods a node takes.
 const PODS_PER_NODE: usize = 300;
@@ -88,9 +91,10 @@ impl<'a> Fleet<'a> {
         let client = Client::try_from(config)?;
         define(kubernetes).await?;
         let members = Arc::new(Members::default());
-        answers::serve(Arc::clone(&members)).await?;
+        let secure = Arc::new(Secure::default());
+        answers::serve(Arc::clone(&members), Arc::clone(&secure)).await?;
         let nodes = (3 * room).div_ceil(PODS_PER_NODE).max(3);
-        kubelet::run(&client, nodes, members).await?;
+        kubelet::run(&client, nodes, members, secure).await?;
         Ok(Fleet {
             kubernetes,
             log,

@@ -1,7 +1,10 @@
 //! How listeners are dialled: with certificates made for it where the CA is ours, else
 //! with what the user or cert-manager gives the operator.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use jiff::Timestamp;
 use kube::ResourceExt;
@@ -30,11 +33,21 @@ pub(in crate::observe) struct Access {
     /// To clients' ports as the operator: with the fingerprint of the CA that vouches
     /// for what it shows. The first that a member takes is used.
     pub(in crate::observe) clients: Vec<(String, Identity)>,
-    /// To a member's client port with what that member itself shows: it takes its own.
-    pub(in crate::observe) members: BTreeMap<String, Identity>,
+    /// What each member shows on its client port: it takes its own.
+    members: BTreeMap<String, Pair>,
+    /// Whom the operator believes on client ports, PEM.
+    roots: Arc<str>,
     /// With a certificate of each CA, to see who is taken: by purpose and the CA's
     /// fingerprint.
     pub(in crate::observe) probes: Vec<(Purpose, String, Identity)>,
+}
+
+impl Access {
+    /// To a member's client port with what that member itself shows. Made when it is
+    /// asked for: hardly ever.
+    pub(in crate::observe) fn as_member(&self, member: &str) -> Option<Identity> {
+        Identity::new(self.members.get(member)?, &self.roots, b"h2")
+    }
 }
 
 /// What is shown, and by which CA.
@@ -127,10 +140,9 @@ pub(super) fn access(
                 let (Some(cert), Some(key)) = (text(&cert), text(&key)) else {
                     continue;
                 };
-                let identity = Identity::new(&Pair { cert, key }, &roots, b"h2");
-                let identity = identity.map(|identity| (member.clone(), identity));
-                access.members.extend(identity);
+                access.members.insert(member.clone(), Pair { cert, key });
             }
+            access.roots = roots.into();
         }
     }
     access
@@ -175,7 +187,7 @@ fn issued(
         .collect()
 }
 
-/// CAs in members' Secrets, as PEM.
+/// CAs in members' Secrets, as PEM; most often all have the same.
 fn believed(observed: &Observed, secrets: &Secrets, purpose: Purpose) -> String {
     let [_, _, key] = transport::keys(purpose);
     let members = observed.members.keys();
@@ -184,6 +196,8 @@ fn believed(observed: &Observed, secrets: &Secrets, purpose: Purpose) -> String 
             let texts = secrets.texts(&crate::certificates::member_secret(member))?;
             texts.get(&key).map(String::as_str)
         })
+        .collect::<BTreeSet<&str>>()
+        .into_iter()
         .collect::<Vec<&str>>()
         .join("\n")
 }

@@ -40,7 +40,7 @@ pub(in crate::observe) struct Keyring {
 struct Entry {
     read: Instant,
     seen: CertificatesSeen,
-    access: Access,
+    access: Arc<Access>,
 }
 
 impl Keyring {
@@ -59,7 +59,7 @@ impl Keyring {
         cluster: &EtcdCluster,
         observed: &Observed,
         source: Source,
-    ) -> Result<(CertificatesSeen, Access), ObserveError> {
+    ) -> Result<(CertificatesSeen, Arc<Access>), ObserveError> {
         let place = (cluster.namespace().unwrap_or_default(), cluster.name_any());
         let needs = needs(cluster);
         if needs.is_empty() {
@@ -77,7 +77,7 @@ impl Keyring {
             && entry.read.elapsed() < limit
             && entry.knows(observed)
         {
-            return Ok((entry.seen.clone(), entry.access.clone()));
+            return Ok((entry.seen.clone(), Arc::clone(&entry.access)));
         }
         let secrets = secrets::fetch(client, cluster, observed).await?;
         let requests = match asks {
@@ -86,11 +86,11 @@ impl Keyring {
         };
         let now = Timestamp::now();
         let seen = facts(cluster, observed, &secrets, requests, now);
-        let access = access(cluster, observed, &secrets, now);
+        let access = Arc::new(access(cluster, observed, &secrets, now));
         let entry = Entry {
             read: Instant::now(),
             seen: seen.clone(),
-            access: access.clone(),
+            access: Arc::clone(&access),
         };
         self.entries.lock().insert(place, entry);
         Ok((seen, access))
