@@ -34,10 +34,9 @@ fn members_metadata(meta: &mut ObjectMeta) {
     metadata(meta);
     meta.finalizers = None;
     meta.generation = None;
-    for names in [&mut meta.labels, &mut meta.annotations] {
-        if let Some(names) = names {
-            names.retain(|name, _| is_ours(name));
-        }
+    let names = [&mut meta.labels, &mut meta.annotations];
+    for names in names.into_iter().flatten() {
+        names.retain(|name, _| is_ours(name));
     }
 }
 
