@@ -51,6 +51,9 @@ enum Act {
     Automatic,
     /// The store does not answer, or does again.
     StoreUp(bool),
+    /// All volumes are to be twice as large, and their file systems grow only when they
+    /// are mounted.
+    Grow,
 }
 
 use Act::*;
@@ -131,6 +134,12 @@ const SCRIPTS: &[Script] = &[
             (After(4), Template(6)),
             (After(3), Scale(5)),
         ],
+    },
+    Script {
+        name: "larger volumes that must be mounted anew",
+        replicas: 3,
+        // Each is given five minutes to grow while it is mounted.
+        acts: &[(Settled, Grow), (After(330), Scale(3))],
     },
     Script {
         name: "a lost volume",
@@ -266,6 +275,7 @@ struct End {
     voters: usize,
     members: Vec<String>,
     claims: Vec<(String, bool)>,
+    sizes: Vec<String>,
     ready: bool,
     phase: String,
     ancestors: usize,
@@ -331,8 +341,14 @@ impl Script {
         // What is left of members that are gone depends on how far they came.
         let mut claims = world.claims();
         claims.retain(|(claim, _)| members.iter().any(|m| identity::claim_name(m) == *claim));
+        let sizes = claims.iter().map(|(claim, _)| world.size_of(claim));
+        let sizes: Vec<String> = sizes.collect();
+        let asked = &world.cluster.spec.storage.persistent_volume_claim;
+        let asked = &asked.as_ref().unwrap().size;
+        assert!(sizes.iter().all(|size| size == asked), "{sizes:?}");
         End {
             voters: world.voters(),
+            sizes,
             claims,
             members,
             ready: world.is_ready(),
@@ -481,6 +497,11 @@ fn befall(world: &mut World, act: Act) {
             loss.max_lost_revisions = 1_000_000;
         }
         StoreUp(true) => world.artifacts.trouble = None,
+        Grow => {
+            world.stores.unmounted = true;
+            let claim = world.cluster.spec.storage.persistent_volume_claim.as_mut();
+            claim.unwrap().size = "16Gi".to_owned();
+        }
         StoreUp(false) => {
             world.artifacts.trouble = Some(crate::backup::run::Reason::StoreUnreachable);
         }
@@ -526,6 +547,7 @@ stories! {
     o02_stopped_anywhere_while_it_grows_with_a_member_down: "3 to 5 while a member is down",
     o02_o40_stopped_anywhere_in_a_rollout: "another template",
     o02_o13_stopped_anywhere_in_a_rollout_that_is_edited: "another template, edited in mid-flight",
+    o02_o30_stopped_anywhere_while_volumes_grow_and_are_mounted_anew: "larger volumes that must be mounted anew",
     o02_o08_stopped_anywhere_while_a_lost_volume_is_replaced: "a lost volume",
     o02_o08_stopped_anywhere_while_a_damaged_member_is_replaced: "a damaged volume",
     o02_o08_stopped_anywhere_while_a_deleted_claim_is_replaced: "a deleted claim",

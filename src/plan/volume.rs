@@ -165,14 +165,15 @@ pub(super) fn remount(roster: &Roster<'_>, pod_spec: &str, now: Timestamp) -> Op
 }
 
 /// Whether the file system has had its time to grow under the pod that is there, which
-/// mounted it before the volume grew.
+/// mounted it before the volume grew. Kubernetes tells whole seconds: a pod of the same
+/// second may have been before it.
 fn waits_for_mount(member: &Member<'_>, now: Timestamp) -> bool {
     let claim = member.objects.claim.as_ref().filter(|c| !c.deleting);
     let since = claim.and_then(|claim| claim.remount_since);
     let made = member.pod().and_then(|pod| pod.created);
     since
         .zip(made)
-        .is_some_and(|(since, made)| made < since && now.duration_since(since) >= MOUNTED)
+        .is_some_and(|(since, made)| made <= since && now.duration_since(since) >= MOUNTED)
 }
 
 /// What is waited for when nothing else is to be done. A refusal is told by its

@@ -105,7 +105,15 @@ impl Reach {
             .await
             .map_err(|_| Status::unavailable(format!("{url}: no connection in time")))?
             .map_err(|error| Status::unavailable(format!("{url}: {}", causes(&error))))?;
-        Ok(Client::over(channel))
+        let client = Client::over(channel);
+        if self.tls.is_some() && scheme == "http" {
+            // A port that speaks TLS takes a connection in plain, and answers nothing on it.
+            let status = tokio::time::timeout(CONNECT_WITHIN, client.status()).await;
+            status
+                .map_err(|_| Status::unavailable(format!("{url}: no answer in plain")))?
+                .map_err(|error| Status::unavailable(format!("{url}: {}", error.message())))?;
+        }
+        Ok(client)
     }
 }
 

@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
+use etcd_e2e::eventually;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use kube::api::{Api, DeleteParams, ListParams};
 use serde_json::{Value, json};
 
 use crate::steady::ELECTION;
-use crate::world::{SYSTEM, World, condition, with};
+use crate::world::{LIMIT, SYSTEM, World, condition, with};
 
 impl World {
     /// Merges this into the cluster's spec.
@@ -97,7 +98,14 @@ fn o14_one_grows_to_five_and_shrinks_back_while_clients_work() {
         let figures = world.finish(traffic, "1→3→5→3→1").await;
         assert!(figures.longest_gap < ELECTION, "{figures}");
         assert_eq!(figures.failed, 0, "{figures}");
-        assert_eq!(world.pods_of("one").await.len(), 1);
+        // Who has left is no member any more, and its pod is about to go.
+        eventually(LIMIT, "one pod", async || {
+            match world.pods_of("one").await.len() {
+                1 => Ok(()),
+                pods => Err(pods),
+            }
+        })
+        .await;
     });
 }
 

@@ -5,8 +5,8 @@
 //! `OPERATOR_SEED=17` one of them.
 
 use super::{
-    After, End, Faults, MISCHIEF, NodesUp, SCRIPTS, Script, Seed, Settled, StoreUp, befall,
-    mischief, seeds,
+    After, DeleteRestore, End, Faults, MISCHIEF, NodesUp, SCRIPTS, Script, Seed, Settled, StoreUp,
+    befall, mischief, seeds,
 };
 use crate::plan::world::{Rivals, World};
 
@@ -132,6 +132,12 @@ fn o06_two_operators_at_once_end_as_one_does() {
     each(3 * SCRIPTS.len() as u64, |seed, script| {
         let alone = script.end(script.begin());
         let (end, trace) = script.told_by_two(seed);
+        let taken_back = |(_, act): &(_, _)| matches!(act, DeleteRestore(_));
+        if script.acts.iter().any(taken_back) {
+            // Whether it could be taken back any more is a matter of who came how far.
+            assert!(end.ready && end.voters == alone.voters, "{end:?}{trace}");
+            return;
+        }
         assert_eq!(end, alone, "{}, seed {seed}{trace}", script.name);
     });
 }

@@ -523,6 +523,24 @@ fn o30_no_member_is_restarted_for_its_file_system_while_another_is_down() {
 }
 
 #[test]
+fn o30_a_pod_of_the_same_second_is_not_taken_for_a_newer_one() {
+    let mut world = pending();
+    world.pass(300);
+    let Step::RestartPod { member, .. } = look(&world).step else {
+        panic!("{:?}", look(&world));
+    };
+    let mut observed = world.observe();
+    let seen = observed.members.get_mut(&member).unwrap();
+    let since = seen.claim.as_ref().unwrap().remount_since;
+    seen.pod.as_mut().unwrap().created = since;
+    let after = plan(&world.cluster, &observed, &world.settings, world.now);
+    assert!(
+        matches!(&after.step, Step::RestartPod { member: again, .. } if *again == member),
+        "{after:?}"
+    );
+}
+
+#[test]
 fn o30_a_restart_that_did_not_help_is_not_repeated() {
     let mut world = pending();
     world.pass(300);
