@@ -421,7 +421,7 @@ impl Script {
                 play.world.forms_one_cluster_of(replicas);
                 return;
             }
-            if play.world.gave_up() {
+            if play.world.gave_up() || play.world.lacks_its_backup() {
                 return;
             }
             play.world.settle();

@@ -101,6 +101,13 @@ impl World {
         backups.map(|it| (it.name_any(), phase(it))).collect()
     }
 
+    /// Whether a backup was given up whose runs were all evicted: what is to be restored
+    /// from it waits for good, and the cluster serves.
+    pub(in crate::plan) fn lacks_its_backup(&self) -> bool {
+        let mut backups = self.backups().into_iter();
+        self.is_ready() && backups.any(|(_, phase)| phase == Some(BackupPhase::Failed))
+    }
+
     /// What a restore is at.
     pub(in crate::plan) fn restored(&self, name: &str) -> Option<RestorePhase> {
         self.api.restores.items.get(name)?.status.as_ref()?.phase
