@@ -496,12 +496,12 @@ fn befall(world: &mut World, act: Act) {
             loss.policy = crate::api::QuorumLossPolicy::Automatic;
             loss.max_lost_revisions = 1_000_000;
         }
-        StoreUp(true) => world.artifacts.trouble = None,
         Grow => {
             world.stores.unmounted = true;
             let claim = world.cluster.spec.storage.persistent_volume_claim.as_mut();
             claim.unwrap().size = "16Gi".to_owned();
         }
+        StoreUp(true) => world.artifacts.trouble = None,
         StoreUp(false) => {
             world.artifacts.trouble = Some(crate::backup::run::Reason::StoreUnreachable);
         }

@@ -57,6 +57,8 @@ pub(super) struct World {
     pub(super) missing: BTreeSet<String>,
     /// Stores, alarms and the class of the volumes.
     pub(super) stores: Stores,
+    /// Whether two operators are at work.
+    pub(super) rivals: bool,
     /// What is stored of backups, and how the store is.
     pub(super) artifacts: Artifacts,
     /// Members that the operator, and only it, does not hear.
@@ -125,6 +127,7 @@ impl World {
             stuck: BTreeSet::new(),
             missing: BTreeSet::new(),
             stores: Stores::default(),
+            rivals: false,
             artifacts: Artifacts::default(),
             unheard: BTreeSet::new(),
             faults: Faults::none(),

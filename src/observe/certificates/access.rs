@@ -1,10 +1,7 @@
 //! How listeners are dialled: with certificates made for it where the CA is ours, else
 //! with what the user or cert-manager gives the operator.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use kube::ResourceExt;
@@ -36,7 +33,7 @@ pub(in crate::observe) struct Access {
     /// What each member shows on its client port: it takes its own.
     members: BTreeMap<String, Pair>,
     /// Whom the operator believes on client ports, PEM.
-    roots: Arc<str>,
+    roots: String,
     /// With a certificate of each CA, to see who is taken: by purpose and the CA's
     /// fingerprint.
     pub(in crate::observe) probes: Vec<(Purpose, String, Identity)>,
@@ -142,7 +139,7 @@ pub(super) fn access(
                 };
                 access.members.insert(member.clone(), Pair { cert, key });
             }
-            access.roots = roots.into();
+            access.roots = roots;
         }
     }
     access

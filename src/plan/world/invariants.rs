@@ -70,7 +70,7 @@ impl World {
                 // One of two operators that stood still meanwhile may make it once more. It
                 // gets no ticket, and must be cleared away in the end.
                 assert!(
-                    self.stores.rivals || !self.buried.contains(name),
+                    self.rivals || !self.buried.contains(name),
                     "the serial of {name} is used again{}",
                     self.trace()
                 );

@@ -45,7 +45,7 @@ pub(in crate::plan) struct Rivals {
 
 impl Rivals {
     pub(in crate::plan) fn new(mut world: World, seed: u64) -> Rivals {
-        world.stores.rivals = true;
+        world.rivals = true;
         let world = Arc::new(Mutex::new(world));
         let hands = ["first", "second"].map(|name| Hand {
             world: Arc::clone(&world),

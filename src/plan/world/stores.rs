@@ -32,8 +32,6 @@ pub(in crate::plan) struct Stores {
     pub(in crate::plan) fixed: bool,
     /// Whether a file system grows only when a pod mounts it.
     pub(in crate::plan) unmounted: bool,
-    /// Whether two operators are at work: each may have a volume grow.
-    pub(in crate::plan) rivals: bool,
     /// Attempts that the class refused.
     pub(in crate::plan) refusals: usize,
 }
@@ -103,7 +101,7 @@ impl World {
             .map(|(name, claim)| (name.clone(), capacity(claim).is_none()))
             .collect();
         let growing = behind.iter().filter(|(_, new)| !new).count();
-        let operators = 1 + usize::from(self.stores.rivals);
+        let operators = 1 + usize::from(self.rivals);
         assert!(growing <= operators, "one volume grows at a time");
         for (name, new) in behind {
             if self.stores.unmounted && !new && !self.is_mounted_anew(&name) {

@@ -22,7 +22,7 @@ const GONE_TOLD: usize = 3;
 
 /// Reads the stream for as long as the task is let run.
 pub(super) async fn run(link: Arc<Link>, kind: StreamKind) {
-    let mut ended = 0;
+    let mut untold = 0;
     loop {
         let dialed = Instant::now();
         let mut client = Client::default();
@@ -37,7 +37,7 @@ pub(super) async fn run(link: Arc<Link>, kind: StreamKind) {
                     "established TCP streaming connection with remote peer"
                 );
                 let Err(error) = read(&link, kind, body).await;
-                ended = GONE_TOLD;
+                untold = GONE_TOLD;
                 tracing::warn!(
                     stream_reader_type = kind.name(),
                     remote_peer_id = %format_args!("{:x}", link.id),
@@ -51,8 +51,8 @@ pub(super) async fn run(link: Arc<Link>, kind: StreamKind) {
                 }
             }
             Err(error) => {
-                if ended > 0 && error.is_refused() && link.urls.is_single() {
-                    ended -= 1;
+                if untold > 0 && error.is_refused() && link.urls.is_single() {
+                    untold -= 1;
                     tracing::warn!(
                         remote_peer_id = %format_args!("{:x}", link.id),
                         "the peer's process has ended, its host refuses connections"

@@ -70,8 +70,9 @@ impl World {
         }
     }
 
-    /// Connections to a process that has ended are refused, as long as its host is up and
-    /// can be reached: most of the others notice.
+    /// Connections to a process that has ended are refused, while its host can be reached:
+    /// most of the others notice. A host that lost power may be up again before its member,
+    /// and refuses them then; while the disk of one is without power, nobody hears of it.
     fn tell_of_the_end(&mut self, member: u64) {
         let others: Vec<u64> = self.processes().map(|process| process.pid.member).collect();
         for at in others {
