@@ -31,7 +31,8 @@ use super::{
 
 /// The condition that says whether it was proven.
 pub(crate) const VERIFIED: &str = "Verified";
-/// How long the store may be away before what is stored is let go of with its object.
+/// How long the store, or a run that still writes, may hold up the deletion of an object
+/// before it goes without.
 const PATIENCE: SignedDuration = SignedDuration::from_hours(1);
 
 /// What there is around a backup.
@@ -41,6 +42,8 @@ pub(crate) struct Observed {
     pub(crate) cluster: Option<Arc<EtcdCluster>>,
     /// Its runs.
     pub(crate) runs: Vec<RunSeen>,
+    /// The pod of a run that may still write, with its Job or without.
+    pub(crate) writer: Option<String>,
     /// What restores it, if something does.
     pub(crate) pinned_by: Option<String>,
     /// Whether its namespace is going away: nothing can be made in it any more.
@@ -307,6 +310,14 @@ impl Around<'_> {
             let why = format!("ends {} before what is stored is deleted", run.job);
             return Plan::act(self.before.clone(), why, calls);
         }
+        let deletes = self.before.run.as_ref().map(|run| run.kind) == Some(RunKind::Delete);
+        if let Some(pod) = self.observed.writer.as_ref()
+            && !deletes
+            && self.is_patient()
+        {
+            let why = format!("deletes what is stored once the pod {pod} has ended");
+            return self.works(status, "Deleting", why);
+        }
         let Some(work) = self.removal() else {
             return release("its cluster is gone, and nothing of it was stored".to_owned());
         };
@@ -369,11 +380,9 @@ impl Around<'_> {
         release: &impl Fn(String) -> Plan<EtcdBackupStatus>,
     ) -> Plan<EtcdBackupStatus> {
         let failed = self.before.failure.as_ref();
-        let since = self.backup.meta().deletion_timestamp.as_ref();
-        let patient = since.is_some_and(|since| self.now.duration_since(since.0) < PATIENCE);
         if let (Some(run), true, true) = (
             self.before.run.as_ref(),
-            patient,
+            self.is_patient(),
             failed.is_some_and(|failed| failed.transient),
         ) {
             let until = run.ended_at.as_ref().map_or(self.now, |ended| ended.0)
@@ -400,6 +409,12 @@ impl Around<'_> {
             "gives the deletion up and leaves what is stored where it is ({}): {why}",
             self.place()
         ))
+    }
+
+    /// Whether it is being deleted for less than [`PATIENCE`].
+    fn is_patient(&self) -> bool {
+        let since = self.backup.meta().deletion_timestamp.as_ref();
+        since.is_some_and(|since| self.now.duration_since(since.0) < PATIENCE)
     }
 
     fn place(&self) -> String {

@@ -31,7 +31,7 @@ use std::time::Duration;
 pub(crate) use conditions::Verdict;
 pub(crate) use retention::Worth;
 pub(crate) use schedule::worth;
-pub(crate) use seen::{RunSeen, RunState, runs};
+pub(crate) use seen::{RunSeen, RunState, runs, writer};
 
 use crate::plan::Call;
 

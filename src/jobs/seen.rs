@@ -10,7 +10,7 @@ use k8s_openapi::api::{
 use kube::ResourceExt;
 
 use crate::{
-    api::LABEL_RUN,
+    api::{LABEL_RUN, RunKind},
     backup::run::{Answer, Failure, Progress, Reason},
 };
 
@@ -113,6 +113,22 @@ pub(crate) fn runs(jobs: &[Arc<Job>], pods: &[Arc<Pod>]) -> Vec<RunSeen> {
         .collect()
 }
 
+/// The pod of a run that may write, and has not ended. A Job that is deleted is gone at
+/// once, its pod when it has heard of it: within its grace period, or, on a node that
+/// cannot be reached, much later.
+pub(crate) fn writer(pods: &[Arc<Pod>]) -> Option<String> {
+    let writes = |pod: &&Arc<Pod>| {
+        let run = pod.labels().get(LABEL_RUN);
+        run.is_some_and(|run| run == RunKind::Snapshot.word()) && !has_ended(pod)
+    };
+    pods.iter().find(writes).map(|pod| pod.name_any())
+}
+
+fn has_ended(pod: &Pod) -> bool {
+    let phase = pod.status.as_ref().and_then(|it| it.phase.as_deref());
+    matches!(phase, Some("Succeeded" | "Failed")) || terminated(pod).is_some()
+}
+
 fn state(job: &Job) -> RunState {
     let conditions = job
         .status
@@ -189,6 +205,27 @@ mod tests {
             (Reason::StoreBusy, true)
         );
         assert_eq!(seen[0].ip, None);
+    }
+
+    #[test]
+    fn a_pod_may_write_until_its_program_has_ended() {
+        let of = |run: &str, phase: &str, state: serde_json::Value| {
+            let mut pod = Pod::clone(&pod("p", "2026-01-01T00:00:01Z", state));
+            pod.labels_mut()
+                .insert(LABEL_RUN.to_owned(), run.to_owned());
+            pod.status.as_mut().unwrap().phase = Some(phase.to_owned());
+            writer(&[Arc::new(pod)]).is_some()
+        };
+        let running = || json!({"running": {}});
+        assert!(of("snapshot", "Running", running()));
+        assert!(of("snapshot", "Pending", json!({"waiting": {}})));
+        assert!(!of(
+            "snapshot",
+            "Running",
+            json!({"terminated": {"exitCode": 75}})
+        ));
+        assert!(!of("snapshot", "Failed", json!({"waiting": {}})), "evicted");
+        assert!(!of("delete", "Running", running()) && !of("verify", "Running", running()));
     }
 
     #[test]

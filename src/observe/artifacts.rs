@@ -237,13 +237,14 @@ impl Observer {
         }
     }
 
-    /// The runs of an object, and how far those are that are at work.
+    /// The runs of an object, and how far those are that are at work; and the pods of
+    /// runs, also of those whose Jobs are gone.
     async fn runs(
         &self,
         namespace: &str,
         of: &str,
         source: Source,
-    ) -> Result<Vec<jobs::RunSeen>, ObserveError> {
+    ) -> Result<(Vec<jobs::RunSeen>, Vec<Arc<Pod>>), ObserveError> {
         let caches = &self.artifacts;
         let at = (namespace, of);
         let found = self.labelled("Jobs", &caches.jobs, at, source).await?;
@@ -258,7 +259,7 @@ impl Observer {
                 run.progress = self.probe.progress(&ip).await;
             }
         }
-        Ok(runs)
+        Ok((runs, pods))
     }
 
     /// Restores of a namespace, and clusters that may begin with a backup.
@@ -290,9 +291,11 @@ impl Observer {
             let (restores, clusters) = self.users(&namespace);
             pins::of(it, &restores, &clusters)
         });
+        let (runs, pods) = self.runs(&namespace, &of, source).await?;
         Ok(backup::Observed {
             cluster: self.cluster_of(&namespace, name, source).await?,
-            runs: self.runs(&namespace, &of, source).await?,
+            runs,
+            writer: jobs::writer(&pods),
             pinned_by,
             terminating: false,
         })
@@ -377,7 +380,7 @@ impl Observer {
             cluster,
             revision,
             backup,
-            runs: self.runs(&namespace, &of, source).await?,
+            runs: self.runs(&namespace, &of, source).await?.0,
         })
     }
 

@@ -61,6 +61,7 @@ impl Trim for Pod {
             conditions: status.conditions.map(read),
             init_container_statuses: status.init_container_statuses.map(told),
             container_statuses: status.container_statuses.map(told),
+            phase: status.phase,
             pod_ip: status.pod_ip,
             ..PodStatus::default()
         });

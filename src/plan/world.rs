@@ -245,6 +245,7 @@ impl World {
     pub(super) fn is_settled(&self) -> bool {
         plan(&self.cluster, &self.observe(), &self.settings, self.now).is_settled()
             && self.keepers_rest()
+            && self.api.orphans.is_empty()
     }
 
     /// Names of the steps taken, without the pauses between them.

@@ -453,6 +453,30 @@ fn what_is_stored_goes_with_its_object_if_that_says_so() {
 }
 
 #[test]
+fn what_a_run_stores_while_its_object_goes_does_not_stay() {
+    let mut world = World::new(3);
+    world.converge();
+    world.back_up("once", true);
+    let mut outlived = Vec::new();
+    for turns in 1..12 {
+        let mut world = world.clone();
+        world.turns(turns);
+        world.delete_backup("once");
+        world.converge();
+        outlived.push(world.artifacts.late > 0);
+        assert_eq!(world.backups(), []);
+        assert!(
+            world.artifacts.folders.is_empty() && world.artifacts.partial.is_empty(),
+            "deleted after {turns} turns: {:?} {:?}{}",
+            world.artifacts.folders,
+            world.artifacts.partial,
+            world.trace()
+        );
+    }
+    assert!(outlived.contains(&true), "no run outlived its Job");
+}
+
+#[test]
 fn o24_a_drill_finds_what_has_gone_bad_and_says_when_it_is_good_again() {
     let mut world = world();
     let verified = |world: &World| {

@@ -272,6 +272,8 @@ pub(super) struct ApiServer {
     pub(super) jobs: Shelf<Job>,
     /// Pods of Jobs, by the Job's name.
     pub(super) run_pods: Shelf<Pod>,
+    /// Jobs that are gone and whose pods work on, by the pod's name.
+    pub(super) orphans: Items<Job>,
     pub(super) deployments: Shelf<Deployment>,
     pub(super) backups: Shelf<EtcdBackup>,
     pub(super) schedules: Shelf<EtcdBackupSchedule>,
@@ -311,6 +313,7 @@ impl ApiServer {
             budgets: Shelf::default(),
             jobs: Shelf::default(),
             run_pods: Shelf::default(),
+            orphans: Items::new(),
             deployments: Shelf::default(),
             backups: Shelf::default(),
             schedules: Shelf::default(),
@@ -369,6 +372,23 @@ impl ApiServer {
         }
     }
 
+    /// Takes a Job away. Its pod is told to go, and works on until it hears of it.
+    pub(super) fn orphan(&mut self, name: &str) {
+        let job = self.jobs.items.get(name).cloned();
+        let pod = self.run_pods.items.get(name).cloned();
+        self.jobs.remove(name);
+        self.run_pods.remove(name);
+        let (Some(job), Some(pod)) = (job, pod) else {
+            return;
+        };
+        // A Job that is made once more under the name has another pod.
+        let uid = pod.metadata.uid.as_deref().unwrap_or_default();
+        let orphan = format!("{name}-{uid}");
+        self.run_pods.items.insert(orphan.clone(), pod);
+        self.run_pods.doom(&mut self.ids, &orphan);
+        self.orphans.insert(orphan, job);
+    }
+
     /// Deletes. Pods and claims only begin to go: the kubelet and the protection of
     /// claims in use have their say.
     pub(super) fn delete(
@@ -402,10 +422,7 @@ impl ApiServer {
                 self.backups.doom(ids, name);
                 self.backups.reap(name);
             }
-            Kind::Job => {
-                self.jobs.remove(name);
-                self.run_pods.remove(name);
-            }
+            Kind::Job => self.orphan(name),
             Kind::Deployment => self.deployments.remove(name),
             _ => self.sets.remove(name),
         }

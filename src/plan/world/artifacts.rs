@@ -25,6 +25,8 @@ pub(in crate::plan) struct Artifacts {
     pub(in crate::plan) trouble: Option<Reason>,
     /// Snapshots that were taken.
     pub(in crate::plan) taken: usize,
+    /// Of these, by runs whose Jobs were gone.
+    pub(in crate::plan) late: usize,
 }
 
 /// A backup in the store.

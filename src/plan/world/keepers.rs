@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -39,8 +40,14 @@ fn runs(seen: &Snapshot, kind: &str, name: &str) -> Vec<RunSeen> {
         .filter(|job| job.labels().get(LABEL_RUN_OF) == Some(&of))
         .cloned()
         .collect();
-    let pods: Vec<_> = seen.run_pods.values().cloned().collect();
-    jobs::runs(&jobs, &pods)
+    jobs::runs(&jobs, &run_pods(seen, kind, name))
+}
+
+fn run_pods(seen: &Snapshot, kind: &str, name: &str) -> Vec<Arc<Pod>> {
+    let of = run_of(kind, name);
+    let pods = seen.run_pods.values();
+    let pods = pods.filter(|pod| pod.labels().get(LABEL_RUN_OF) == Some(&of));
+    pods.cloned().collect()
 }
 
 impl Kept for EtcdBackup {
@@ -63,6 +70,7 @@ impl Kept for EtcdBackup {
         backup::Observed {
             cluster: cluster.filter(|it| it.name_any() == self.spec.cluster_ref.name),
             runs: runs(seen, "backup", &self.name_any()),
+            writer: jobs::writer(&run_pods(seen, "backup", &self.name_any())),
             pinned_by: pins::of(self, &restores, &clusters),
             terminating: world.terminating,
         }

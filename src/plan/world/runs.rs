@@ -22,6 +22,8 @@ use crate::{
 
 /// How long a run takes.
 const RUNS: SignedDuration = SignedDuration::from_secs(3);
+/// How long the pod of a Job that was deleted works on before it hears of it.
+const DEAF: SignedDuration = SignedDuration::from_secs(30);
 /// How long a Job is kept after its end.
 const KEPT: SignedDuration = SignedDuration::from_secs(3600);
 
@@ -51,6 +53,7 @@ impl World {
     /// A second of every Job.
     pub(super) fn run_jobs(&mut self) {
         self.collect_jobs();
+        self.run_orphans();
         for name in self.api.jobs.items.keys().cloned().collect::<Vec<_>>() {
             let job = self.api.jobs.items[&name].clone();
             if ended(&job).is_some() {
@@ -64,6 +67,24 @@ impl World {
             if self.now.duration_since(since) >= RUNS {
                 let answer = self.finish_run(&job);
                 self.end_run(&name, &answer);
+            }
+        }
+    }
+
+    /// What has lost its Job comes to its end all the same, and is gone then: nobody
+    /// hears its answer, but its work is done.
+    fn run_orphans(&mut self) {
+        for (name, job) in self.api.orphans.clone() {
+            let pod = &self.api.run_pods.items[&name];
+            let since = pod.metadata.deletion_timestamp.as_ref().unwrap().0;
+            if self.now.duration_since(since) >= DEAF {
+                if ended(&job).is_none() {
+                    let taken = self.artifacts.taken;
+                    self.finish_run(&job);
+                    self.artifacts.late += self.artifacts.taken - taken;
+                }
+                self.api.orphans.remove(&name);
+                self.api.run_pods.remove(&name);
             }
         }
     }
@@ -96,8 +117,7 @@ impl World {
             .map(|(name, _)| name.clone())
             .collect();
         for name in gone {
-            self.api.jobs.remove(&name);
-            self.api.run_pods.remove(&name);
+            self.api.orphan(&name);
         }
     }
 

@@ -24,11 +24,23 @@ struct RealFile {
 }
 
 struct RealLock {
-    /// Closing the description releases the lock.
-    _file: fs::File,
+    file: fs::File,
+    kind: LockKind,
 }
 
 impl Lock for RealLock {}
+
+impl Drop for RealLock {
+    /// Releases it. Closing the file would do, but for a process that another thread
+    /// forks: until it executes its program it has the same open file, and the lock.
+    fn drop(&mut self) {
+        // Where that fails, closing it is what is left.
+        let _ = match self.kind {
+            LockKind::Record => record_lock(&self.file, libc::F_UNLCK),
+            LockKind::Flock => flock(&self.file, FlockOperation::Unlock),
+        };
+    }
+}
 
 fn at<T>(op: &'static str, path: &Path, result: io::Result<T>) -> DiskResult<T> {
     result.map_err(|source| DiskError::new(op, path, source))
@@ -118,17 +130,18 @@ impl Disk for RealDisk {
     fn lock(&self, path: &Path, kind: LockKind) -> DiskResult<Box<dyn Lock>> {
         let file = fs::OpenOptions::new().read(true).write(true).open(path);
         let file = at("open", path, file)?;
+        let exclusive = FlockOperation::NonBlockingLockExclusive;
         let locked = match kind {
-            LockKind::Record => match record_lock(&file) {
+            LockKind::Record => match record_lock(&file, libc::F_WRLCK) {
                 Err(e) if matches!(e.raw_os_error(), Some(libc::EINVAL | libc::ENOSYS)) => {
-                    flock(&file)
+                    flock(&file, exclusive).map(|()| LockKind::Flock)
                 }
-                other => other,
+                other => other.map(|()| kind),
             },
-            LockKind::Flock => flock(&file),
+            LockKind::Flock => flock(&file, exclusive).map(|()| kind),
         };
-        at("lock", path, locked)?;
-        Ok(Box::new(RealLock { _file: file }))
+        let kind = at("lock", path, locked)?;
+        Ok(Box::new(RealLock { file, kind }))
     }
 
     fn free_space(&self, path: &Path) -> DiskResult<u64> {
@@ -141,9 +154,9 @@ impl Disk for RealDisk {
     }
 }
 
-fn record_lock(file: &fs::File) -> io::Result<()> {
+fn record_lock(file: &fs::File, operation: libc::c_int) -> io::Result<()> {
     let whole_file = libc::flock {
-        l_type: libc::F_WRLCK as libc::c_short,
+        l_type: operation as libc::c_short,
         l_whence: libc::SEEK_SET as libc::c_short,
         l_start: 0,
         l_len: 0,
@@ -157,8 +170,8 @@ fn record_lock(file: &fs::File) -> io::Result<()> {
     }
 }
 
-fn flock(file: &fs::File) -> io::Result<()> {
-    rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive).map_err(io::Error::from)
+fn flock(file: &fs::File, operation: FlockOperation) -> io::Result<()> {
+    rustix::fs::flock(file, operation).map_err(io::Error::from)
 }
 
 impl File for RealFile {
@@ -210,5 +223,33 @@ impl File for RealFile {
 
     fn map(&self) -> DiskResult<Bytes> {
         at("mmap", &self.path, map(&self.file))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lock_that_is_let_go_is_free_also_where_a_forked_process_has_the_open_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("0.wal");
+        fs::write(&path, "").unwrap();
+        for kind in [LockKind::Record, LockKind::Flock] {
+            let file = fs::File::options().read(true).write(true).open(&path);
+            let file = file.unwrap();
+            let forked = file.try_clone().unwrap();
+            match kind {
+                LockKind::Record => record_lock(&file, libc::F_WRLCK).unwrap(),
+                LockKind::Flock => {
+                    flock(&file, FlockOperation::NonBlockingLockExclusive).unwrap();
+                }
+            }
+            let held = RealLock { file, kind };
+            assert!(RealDisk.lock(&path, kind).is_err());
+            drop(held);
+            RealDisk.lock(&path, kind).unwrap();
+            drop(forked);
+        }
     }
 }
