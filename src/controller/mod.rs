@@ -9,6 +9,7 @@ mod lease;
 mod metrics;
 mod rbac;
 mod reconcile;
+mod recorder;
 mod requests;
 mod server;
 mod streams;
@@ -22,7 +23,7 @@ pub use server::Health;
 
 use std::{collections::HashMap, net::SocketAddr, sync::Arc, time::Duration};
 
-use kube::{Client, Config, runtime::events::Recorder};
+use kube::{Client, Config};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 use tracing::{error, info};
@@ -75,7 +76,7 @@ pub enum RunError {
 pub(crate) struct Context {
     pub(crate) client: Client,
     pub(crate) applier: Applier,
-    pub(crate) recorder: Recorder,
+    pub(crate) recorder: recorder::BoundedRecorder,
     pub(crate) metrics: Metrics,
     fights: fights::Fights,
     pub(crate) settings: Settings,
@@ -127,7 +128,7 @@ pub async fn run(config: Config, options: Options) -> Result<(), RunError> {
     let probe = Probe::default();
     let context = Arc::new(Context {
         applier: Applier::new(client.clone(), probe.clone()),
-        recorder: Recorder::new(client.clone(), reconcile::reporter(&options.identity)),
+        recorder: recorder::BoundedRecorder::new(client.clone(), &options.identity),
         client,
         metrics,
         fights: fights::Fights::default(),

@@ -8,7 +8,7 @@ use kube::{
     Api, Resource, ResourceExt,
     runtime::{
         controller::Action,
-        events::{Event, EventType, Reporter},
+        events::{Event, EventType},
     },
 };
 use tokio::time::{Instant, timeout};
@@ -34,6 +34,9 @@ const TIME_LIMIT: Duration = Duration::from_secs(60);
 const STEADY: Duration = Duration::from_secs(120);
 /// How long until the next look at such a cluster.
 const STEADY_WAIT: Duration = Duration::from_secs(60);
+/// But no more looks at such clusters in a second than these, so that what they cost
+/// together has a bound: where there are more than 600, each has its turn less often.
+const STEADY_LOOKS: u32 = 10;
 
 /// What one controller's reconciles share.
 pub(super) struct Worker {
@@ -69,14 +72,6 @@ impl Fault for ReconcileError {
 
     fn is_transient(&self) -> bool {
         matches!(self, ReconcileError::Write(error) if error.is_transient())
-    }
-}
-
-/// Who events say they come from.
-pub(super) fn reporter(identity: &str) -> Reporter {
-    Reporter {
-        controller: "etcd-operator".to_owned(),
-        instance: Some(identity.to_owned()),
     }
 }
 
@@ -162,7 +157,8 @@ impl Worker {
         let turned = Box::pin(turn(&mut around, cached, &self.context.settings)).await;
         match turned? {
             Turn::Again(after) if around.steady => {
-                Ok((Some(after.max(STEADY_WAIT)), around.outcome))
+                let clusters = self.context.due.lock().len();
+                Ok((Some(after.max(steady_wait(clusters))), around.outcome))
             }
             Turn::Again(after) => Ok((Some(after), around.outcome)),
             Turn::Gone => {
@@ -360,6 +356,12 @@ fn is_steady(status: &EtcdClusterStatus, now: Timestamp) -> bool {
         .is_some_and(|turned| now.as_second() - turned.as_second() >= STEADY.as_secs() as i64)
 }
 
+/// How long until the next look at a steady cluster, beside so many others.
+fn steady_wait(clusters: usize) -> Duration {
+    let clusters = u32::try_from(clusters).unwrap_or(u32::MAX);
+    STEADY_WAIT.max(Duration::from_secs(1) / STEADY_LOOKS * clusters)
+}
+
 impl Context {
     /// A cluster is no more: nothing is kept for it.
     pub(super) fn forget(&self, namespace: &str, name: &str) {
@@ -396,6 +398,13 @@ mod tests {
         assert_eq!(spread(wait, at(399_000)), Duration::from_millis(119_900));
         let short = Duration::from_secs(2);
         assert_eq!(spread(short, at(399_000)), short);
+    }
+
+    #[test]
+    fn steady_clusters_are_looked_at_ten_times_a_second_all_together_or_less() {
+        for (clusters, seconds) in [(0, 60), (100, 60), (600, 60), (1000, 100), (6000, 600)] {
+            assert_eq!(steady_wait(clusters).as_secs(), seconds, "{clusters}");
+        }
     }
 
     #[test]

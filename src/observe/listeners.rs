@@ -78,11 +78,8 @@ pub(super) async fn greet(
     let moving = |purpose: Purpose| {
         let held = held.iter().filter(|((_, found), _)| *found == purpose);
         let held = held.filter_map(|(_, held)| held.anchor.as_ref());
-        let probes = access
-            .probes
-            .iter()
-            .filter(|(found, _, _)| *found == purpose);
-        let all: BTreeSet<&String> = held.chain(probes.map(|(_, ca, _)| ca)).collect();
+        let probes = access.probes.iter().filter(|it| it.purpose == purpose);
+        let all: BTreeSet<&String> = held.chain(probes.map(|it| &it.authority)).collect();
         all.len() > 1
     };
     let moving = Purpose::ALL.map(moving);
@@ -91,7 +88,8 @@ pub(super) async fn greet(
         let Some((pod, ip)) = place(objects) else {
             continue;
         };
-        for (purpose, authority, identity) in &access.probes {
+        for certificate in &access.probes {
+            let (purpose, authority) = (&certificate.purpose, &certificate.authority);
             let (listens, port, moving) = match purpose {
                 Purpose::Client => (pod.schemes.client_tls, identity::CLIENT_PORT, moving[0]),
                 Purpose::Peer => (pod.schemes.peer_tls, identity::PEER_PORT, moving[1]),
@@ -105,9 +103,12 @@ pub(super) async fn greet(
             let news = *purpose == Purpose::Peer && (known.is_none() || known.as_ref() != shown);
             let of = (member.clone(), *purpose, authority.clone());
             if moving || news {
+                let Some(identity) = access.as_probe(certificate) else {
+                    continue;
+                };
                 let secure = Secure {
                     host: host(cluster, member),
-                    identity: identity.clone(),
+                    identity,
                 };
                 calls.push((of, Ok((ip.clone(), pod.uid.clone(), port, secure))));
             } else if let Some(known) = known {

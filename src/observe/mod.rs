@@ -64,7 +64,7 @@ pub struct Observed {
     /// etcd's member list by a linearizable read; `None` without a quorum.
     pub membership: Option<Membership>,
     /// Certificates, as far as they concern this cluster.
-    pub certificates: CertificatesSeen,
+    pub certificates: Arc<CertificatesSeen>,
     /// Its backups.
     pub backups: Vec<Arc<EtcdBackup>>,
     /// Its schedules of backups.

@@ -32,18 +32,35 @@ pub(in crate::observe) struct Access {
     pub(in crate::observe) clients: Vec<(String, Identity)>,
     /// What each member shows on its client port: it takes its own.
     members: BTreeMap<String, Pair>,
-    /// Whom the operator believes on client ports, PEM.
-    roots: String,
-    /// With a certificate of each CA, to see who is taken: by purpose and the CA's
-    /// fingerprint.
-    pub(in crate::observe) probes: Vec<(Purpose, String, Identity)>,
+    /// Whom the operator believes, PEM.
+    roots: BTreeMap<Purpose, String>,
+    /// A certificate of each CA, to see who is taken.
+    pub(in crate::observe) probes: Vec<ProbeAccess>,
+}
+
+/// A certificate with which a listener can be greeted.
+#[derive(Clone, Debug)]
+pub(in crate::observe) struct ProbeAccess {
+    /// Whose listeners.
+    pub(in crate::observe) purpose: Purpose,
+    /// Fingerprint of the CA that vouches for it.
+    pub(in crate::observe) authority: String,
+    pair: Pair,
 }
 
 impl Access {
     /// To a member's client port with what that member itself shows. Made when it is
     /// asked for: hardly ever.
     pub(in crate::observe) fn as_member(&self, member: &str) -> Option<Identity> {
-        Identity::new(self.members.get(member)?, &self.roots, b"h2")
+        let roots = self.roots.get(&Purpose::Client)?;
+        Identity::new(self.members.get(member)?, roots, b"h2")
+    }
+
+    /// To a listener with the certificate of a probe. Made when it is asked for: while
+    /// nothing moves nobody is greeted.
+    pub(in crate::observe) fn as_probe(&self, probe: &ProbeAccess) -> Option<Identity> {
+        let roots = self.roots.get(&probe.purpose)?;
+        Identity::new(&probe.pair, roots, b"http/1.1")
     }
 }
 
@@ -116,12 +133,13 @@ pub(super) fn access(
             probes.extend(by_anchor(offer.pair));
         }
         for Shown { pair, anchor } in probes {
-            let known = access
-                .probes
-                .iter()
-                .any(|(of, ca, _)| *of == purpose && *ca == anchor);
-            if let (false, Some(identity)) = (known, Identity::new(&pair, &roots, b"http/1.1")) {
-                access.probes.push((purpose, anchor, identity));
+            let mut known = access.probes.iter();
+            if !known.any(|it| it.purpose == purpose && it.authority == anchor) {
+                access.probes.push(ProbeAccess {
+                    purpose,
+                    authority: anchor,
+                    pair,
+                });
             }
         }
         for Shown { pair, anchor } in operators {
@@ -139,8 +157,8 @@ pub(super) fn access(
                 };
                 access.members.insert(member.clone(), Pair { cert, key });
             }
-            access.roots = roots;
         }
+        access.roots.insert(purpose, roots);
     }
     access
 }

@@ -39,7 +39,7 @@ pub(in crate::observe) struct Keyring {
 
 struct Entry {
     read: Instant,
-    seen: CertificatesSeen,
+    seen: Arc<CertificatesSeen>,
     access: Arc<Access>,
 }
 
@@ -59,7 +59,7 @@ impl Keyring {
         cluster: &EtcdCluster,
         observed: &Observed,
         source: Source,
-    ) -> Result<(CertificatesSeen, Arc<Access>), ObserveError> {
+    ) -> Result<(Arc<CertificatesSeen>, Arc<Access>), ObserveError> {
         let place = (cluster.namespace().unwrap_or_default(), cluster.name_any());
         let needs = needs(cluster);
         if needs.is_empty() {
@@ -77,7 +77,7 @@ impl Keyring {
             && entry.read.elapsed() < limit
             && entry.knows(observed)
         {
-            return Ok((entry.seen.clone(), Arc::clone(&entry.access)));
+            return Ok((Arc::clone(&entry.seen), Arc::clone(&entry.access)));
         }
         let secrets = secrets::fetch(client, cluster, observed).await?;
         let requests = match asks {
@@ -85,11 +85,11 @@ impl Keyring {
             false => None,
         };
         let now = Timestamp::now();
-        let seen = facts(cluster, observed, &secrets, requests, now);
+        let seen = Arc::new(facts(cluster, observed, &secrets, requests, now));
         let access = Arc::new(access(cluster, observed, &secrets, now));
         let entry = Entry {
             read: Instant::now(),
-            seen: seen.clone(),
+            seen: Arc::clone(&seen),
             access: Arc::clone(&access),
         };
         self.entries.lock().insert(place, entry);

@@ -1,7 +1,7 @@
 //! A cluster of three as plain data, taken through TLS by hand: what is observed is
 //! set, and the decision is read.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
@@ -12,8 +12,8 @@ use crate::{
     certificates::{AuthoritySeen, CertificateSeen, Origin, Phase},
     identity,
     observe::{
-        ClientsSeen, EtcdMember, EtcdSeen, LeafSeen, MemberObjects, Membership, OfferSeen, PodSeen,
-        Schemes, StatefulSetSeen,
+        CertificatesSeen, ClientsSeen, EtcdMember, EtcdSeen, LeafSeen, MemberObjects, Membership,
+        OfferSeen, PodSeen, Schemes, StatefulSetSeen,
     },
     render,
 };
@@ -130,6 +130,10 @@ impl Scene {
             .filter_map(|(name, objects)| Some((name, objects.pod.as_mut()?)))
     }
 
+    fn certificates(&mut self) -> &mut CertificatesSeen {
+        Arc::make_mut(&mut self.observed.certificates)
+    }
+
     /// The CA of `purpose` and what it issued, shown by every member.
     fn certified(mut self, purpose: Purpose) -> Scene {
         let signer = CertificateSeen {
@@ -143,7 +147,7 @@ impl Scene {
             expires: self.now + SignedDuration::from_hours(24 * 3650),
             ..AuthoritySeen::default()
         };
-        self.observed.certificates.authorities.insert(purpose, seen);
+        self.certificates().authorities.insert(purpose, seen);
         self.issue(purpose);
         self.show(purpose);
         self
@@ -163,13 +167,10 @@ impl Scene {
         for name in Scene::names() {
             let names = wanting::names(&self.cluster, &name, purpose);
             let leaf = leaf(&name, names);
-            self.observed
-                .certificates
-                .members
-                .insert((name, purpose), leaf);
+            self.certificates().members.insert((name, purpose), leaf);
         }
         if purpose == Purpose::Client {
-            self.observed.certificates.clients = Some(ClientsSeen {
+            self.certificates().clients = Some(ClientsSeen {
                 leaf: Some(leaf("clients", Vec::new())),
                 bundle: authority.bundle.clone(),
                 endpoints: wanting::endpoints(&self.cluster, true),
@@ -200,11 +201,7 @@ impl Scene {
     }
 
     fn authority(&mut self, purpose: Purpose) -> &mut AuthoritySeen {
-        self.observed
-            .certificates
-            .authorities
-            .get_mut(&purpose)
-            .unwrap()
+        self.certificates().authorities.get_mut(&purpose).unwrap()
     }
 
     fn decide(&self) -> Decision {
@@ -251,15 +248,13 @@ fn peers_of_a_running_cluster_are_secured_in_two_rounds() {
     scene = scene.certified(purpose);
     // Certificates that are missing come before anything is restarted.
     let held = scene
-        .observed
-        .certificates
+        .certificates()
         .members
         .remove(&("demo-1".to_owned(), purpose));
     let member = "demo-1".to_owned();
     assert_eq!(scene.certifies(), Some("demo-1".to_owned()));
     scene
-        .observed
-        .certificates
+        .certificates()
         .members
         .insert((member, purpose), held.unwrap());
 
@@ -346,7 +341,7 @@ fn another_source_makes_its_ca_known_before_anything_of_it_is_shown() {
         clients: None,
     };
     let origin = Origin::Secret("mine".to_owned());
-    let offers = &mut scene.observed.certificates.offers;
+    let offers = &mut scene.certificates().offers;
     offers.insert((purpose, origin.clone()), offer);
     let Step::SetTransport { tls } = scene.step() else {
         panic!("{:?}", scene.decide());
@@ -362,7 +357,7 @@ fn another_source_makes_its_ca_known_before_anything_of_it_is_shown() {
     let old = vec!["old".to_owned()];
     for name in Scene::names() {
         assert_eq!(grants(&scene), (name.clone(), old.clone(), Exchange::Keep));
-        let held = &mut scene.observed.certificates.members;
+        let held = &mut scene.certificates().members;
         let held = held.get_mut(&(name, purpose)).unwrap();
         held.bundle = vec!["users".to_owned(), "old".to_owned()];
     }
@@ -377,7 +372,7 @@ fn another_source_makes_its_ca_known_before_anything_of_it_is_shown() {
             (name.clone(), Exchange::By("users".to_owned()))
         );
         assert_eq!(keep, old);
-        let held = &mut scene.observed.certificates.members;
+        let held = &mut scene.certificates().members;
         let held = held.get_mut(&(name, purpose)).unwrap();
         held.cert = cert("mine", "users", Vec::new());
         held.previous = held.anchor.replace("users".to_owned());
@@ -396,7 +391,7 @@ fn another_source_makes_its_ca_known_before_anything_of_it_is_shown() {
 fn what_is_wrong_with_a_users_secret_holds_up_nothing_else() {
     let spec = json!({"peer": {"mode": "Secret", "secretRef": {"name": "mine"}}});
     let mut scene = Scene::new(spec, json!(null));
-    scene.observed.certificates.problems.push(Problem {
+    scene.certificates().problems.push(Problem {
         purpose: Purpose::Peer,
         reason: TlsReason::KeyMissing,
         message: "Secret mine lacks tls.key".to_owned(),
@@ -406,7 +401,7 @@ fn what_is_wrong_with_a_users_secret_holds_up_nothing_else() {
     assert_eq!(decision.verdict.reason, TlsReason::KeyMissing);
     assert!(decision.waits.unwrap().contains("mine lacks tls.key"));
     // Mended: it goes on at once.
-    scene.observed.certificates.problems.clear();
+    scene.certificates().problems.clear();
     assert!(matches!(scene.step(), Step::SetTransport { .. }));
 }
 
@@ -494,7 +489,7 @@ fn certificates_are_reissued_one_at_a_time() {
     scene.later(61 * 86_400);
     assert_eq!(scene.certifies(), Some("demo-0".to_owned()));
     let key = ("demo-0".to_owned(), purpose);
-    let (later, held) = (scene.now, &mut scene.observed.certificates.members);
+    let (later, held) = (scene.now, &mut scene.certificates().members);
     let fresh = &mut held.get_mut(&key).unwrap().cert;
     fresh.fingerprint = "renewed".to_owned();
     (fresh.not_before, fresh.not_after) = (later, later + SignedDuration::from_hours(2000));
@@ -576,7 +571,7 @@ fn a_ca_that_has_expired_is_replaced_though_nobody_is_heard() {
             Step::CertifyMember { .. } | Step::CertifyClients { .. } => {
                 let later = scene.now;
                 scene.issue(purpose);
-                for ((_, _), held) in &mut scene.observed.certificates.members {
+                for ((_, _), held) in &mut scene.certificates().members {
                     held.cert.not_before = later;
                     held.cert.not_after = later + SignedDuration::from_hours(999);
                 }

@@ -201,7 +201,7 @@ impl World {
             }
         }
         observed.membership = self.member_list().filter(|_| heard);
-        observed.certificates = self.certificates(cluster, &observed);
+        observed.certificates = Arc::new(self.certificates(cluster, &observed));
         self.shown(&mut observed);
         observed
     }

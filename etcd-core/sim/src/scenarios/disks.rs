@@ -191,8 +191,13 @@ fn s13_a_full_disk_acknowledges_nothing_more_and_starts_once_there_is_space() {
         for id in [1, 2, 3] {
             world.fill_up(id);
         }
-        world.run_for(8 * SECOND);
-        assert!(world.processes().count() < 3, "seed {seed}: it ends");
+        // Who watches over it starts it again and again.
+        let looks = (0..80).map(|_| {
+            world.run_for(100 * MS);
+            world.processes().count()
+        });
+        let fewest = looks.min();
+        assert!(fewest < Some(3), "seed {seed}: none ends");
         finish(world, &format!("seed {seed}"));
     }
 }
