@@ -1,7 +1,7 @@
 //! What was told by events lately, so that a step that is tried every two seconds does
 //! not tell it every two seconds.
 
-use std::{collections::HashMap, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
 
 use parking_lot::Mutex;
 use tokio::time::Instant;
@@ -14,13 +14,37 @@ type Key = (String, String);
 
 /// What each cluster's last events were.
 #[derive(Default)]
-pub(super) struct Told(Mutex<HashMap<Key, Vec<(String, Instant)>>>);
+pub(super) struct Told(Mutex<Lately>);
+
+#[derive(Default)]
+struct Lately {
+    events: BTreeMap<Key, Vec<(String, Instant)>>,
+    /// When what is no news any more was last forgotten, of all clusters.
+    swept: Option<Instant>,
+}
+
+impl Lately {
+    /// Forgets what was told longer ago than [`QUIET`], once in that time.
+    fn sweep(&mut self, now: Instant) {
+        let swept = self.swept.get_or_insert(now);
+        if now.duration_since(*swept) < QUIET {
+            return;
+        }
+        *swept = now;
+        self.events.retain(|_, lately| {
+            lately.retain(|(_, at)| now.duration_since(*at) < QUIET);
+            !lately.is_empty()
+        });
+    }
+}
 
 impl Told {
     /// Whether that is to be told of the cluster now. Says yes once in a while.
     pub(super) fn is_news(&self, namespace: &str, name: &str, what: &str, now: Instant) -> bool {
         let mut all = self.0.lock();
+        all.sweep(now);
         let lately = all
+            .events
             .entry((namespace.to_owned(), name.to_owned()))
             .or_default();
         lately.retain(|(_, at)| now.duration_since(*at) < QUIET);
@@ -34,7 +58,7 @@ impl Told {
     /// The cluster is no more.
     pub(super) fn forget(&self, namespace: &str, name: &str) {
         let key = (namespace.to_owned(), name.to_owned());
-        self.0.lock().remove(&key);
+        self.0.lock().events.remove(&key);
     }
 }
 
@@ -54,5 +78,8 @@ mod tests {
         assert!(told.is_news("n", "demo", "StepFailed: no quota", after(60)));
         told.forget("n", "demo");
         assert!(told.is_news("n", "demo", "RestartPod", after(61)));
+        // Of clusters that have come to rest nothing is kept.
+        assert!(told.is_news("n", "last", "RestartPod", after(200)));
+        assert_eq!(told.0.lock().events.len(), 1);
     }
 }

@@ -236,6 +236,27 @@ fn what_is_stored_is_let_go_of_where_it_cannot_be_deleted() {
 }
 
 #[test]
+fn what_is_stored_is_deleted_once_the_pod_that_writes_has_ended_or_after_an_hour() {
+    let going = |now: &str| {
+        let mut backup = backup(json!({"run": run("Snapshot", 1, Some("j"), false)}));
+        backup.spec.deletion_policy = DeletionPolicy::Delete;
+        backup.metadata.finalizers = Some(vec![FINALIZER_ARTIFACT.to_owned()]);
+        backup.metadata.deletion_timestamp = Some(Time(at("2026-01-01T00:00:00Z")));
+        let observed = Observed {
+            writer: Some("once-snapshot-1-x7k".to_owned()),
+            ..observed(vec![])
+        };
+        plan(&backup, &observed, &settings(), at(now))
+    };
+    let waits = going("2026-01-01T00:59:00Z");
+    assert_eq!(waits.calls, []);
+    let told = find(&waits.status.conditions, "Reconciling").unwrap();
+    assert!(told.message.contains("once-snapshot-1-x7k"), "{told:?}");
+    let goes_on = going("2026-01-01T01:00:00Z");
+    assert!(matches!(goes_on.calls.as_slice(), [Call::Apply(it)] if it.kind == Kind::Job));
+}
+
+#[test]
 fn sizes_are_told_in_units_of_people() {
     for (bytes, text) in [
         (0, "0 B"),
