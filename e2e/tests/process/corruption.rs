@@ -82,6 +82,17 @@ async fn alarms(client: &Client) -> Vec<AlarmMember> {
     listed.unwrap().alarms
 }
 
+/// Makes that member the leader.
+async fn lead(cluster: &Cluster, place: usize) {
+    let leader = cluster.leader().await;
+    if leader != place {
+        let id = cluster.id(place).await.unwrap();
+        let moved = cluster.members[leader].client().move_leader(id).await;
+        moved.unwrap();
+    }
+    assert_eq!(cluster.leader().await, place);
+}
+
 async fn corrupt(client: &Client, member_id: u64) {
     let expected = AlarmMember {
         member_id,
@@ -140,6 +151,25 @@ async fn s46_the_periodic_check_ends_writes_and_names_the_member() {
     cluster.members[place].kill();
     damage(&cluster.members[place].data_dir(), b"value-4", b"value-x");
     cluster.members[place].spawn().unwrap();
+    corrupt(&clients[first], id).await;
+
+    // While another member is away nobody else is suspected, though of two that differ
+    // neither has a majority: the alarm has told of the one.
+    lead(&cluster, first).await;
+    cluster.members[second].kill();
+    let checks = || {
+        let log = cluster.members[first].log();
+        log.matches("finished peer corruption check").count()
+    };
+    let before = checks();
+    eventually(AGREES_WITHIN, "three more checks", async || {
+        if checks() >= before + 3 {
+            Ok(())
+        } else {
+            Err(checks())
+        }
+    })
+    .await;
     corrupt(&clients[first], id).await;
 
     // Every member refuses and says so; reads go on. Also after a restart.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use etcd_proto::etcdserverpb::AlarmType;
 
-use super::verdict::{ANYBODY, Asked, Periodic, Verdict, compare, compare_all};
+use super::verdict::{ANYBODY, Asked, Periodic, Verdict, compare, compare_all, witnesses};
 use super::{CorruptionChecks, PeerHashError, PeerHashes};
 use crate::driver::node::Node;
 
@@ -73,8 +73,9 @@ impl Node {
         let failed = |error: &dyn std::fmt::Display| {
             tracing::warn!(%error, "failed to check hash KV");
         };
+        let witnesses = self.witnesses()?;
         let (before, _) = self.hash_kv(0).await.inspect_err(|e| failed(e)).ok()?;
-        let asked = self.ask_all(peers, before.revision).await;
+        let asked = self.ask(peers, &witnesses, before.revision).await;
         self.read_index().await.inspect_err(|e| failed(e)).ok()?;
         let (after, _) = self.hash_kv(0).await.inspect_err(|e| failed(e)).ok()?;
         let verdict = compare_all(self.member_id(), &Periodic { before, after }, &asked);
@@ -104,6 +105,10 @@ impl Node {
         if unchecked.is_empty() {
             return;
         }
+        let Some(witnesses) = self.witnesses() else {
+            return;
+        };
+        let all = witnesses.len() + 1 == view.membership.iter().count();
         tracing::info!(
             "local-member-id" = %format_args!("{:x}", self.member_id()),
             timeout = ?self.request_timeout(),
@@ -111,13 +116,15 @@ impl Node {
         );
         let mut checked = 0;
         for hash in unchecked {
-            let asked = self.ask_all(peers, hash.revision).await;
+            let asked = self.ask(peers, &witnesses, hash.revision).await;
             if asked.is_empty() {
                 break;
             }
             checked += 1;
             match compare(self.member_id(), &hash, &asked) {
                 Verdict::Incomplete => {}
+                // It is compared again with those whose alarm somebody ends.
+                Verdict::Same if !all => break,
                 Verdict::Same => {
                     tracing::info!(
                         "number-of-peers" = asked.len(),
@@ -142,9 +149,19 @@ impl Node {
         );
     }
 
-    async fn ask_all(&self, peers: &dyn PeerHashes, revision: i64) -> Vec<Asked> {
+    /// Members that are asked; `None` if none is, for this one is known to be corrupt.
+    fn witnesses(&self) -> Option<Vec<u64>> {
         let view = self.view();
-        let others = view.membership.iter().filter(|m| m.id != self.member_id());
+        let known = view.alarms.of(AlarmType::Corrupt);
+        let known: Vec<u64> = known.map(|alarm| alarm.member_id).collect();
+        let others = view.membership.iter().map(|member| member.id);
+        let others: Vec<u64> = others.filter(|id| *id != self.member_id()).collect();
+        witnesses(self.member_id(), &others, &known)
+    }
+
+    async fn ask(&self, peers: &dyn PeerHashes, whom: &[u64], revision: i64) -> Vec<Asked> {
+        let view = self.view();
+        let others = view.membership.iter().filter(|m| whom.contains(&m.id));
         let asked = others.map(|other| async {
             let asking = peers.hash_kv(self.cluster_id(), other.peer_urls.clone(), revision);
             let answer = tokio::time::timeout(self.request_timeout(), asking)

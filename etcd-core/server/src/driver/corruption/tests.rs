@@ -2,7 +2,7 @@
 
 use etcd_mvcc::KvHash;
 
-use super::verdict::{ANYBODY, Asked, Periodic, Verdict, compare, compare_all};
+use super::verdict::{ANYBODY, Asked, Periodic, Verdict, compare, compare_all, witnesses};
 use super::{PeerHash, PeerHashError};
 
 const OWN: KvHash = KvHash {
@@ -58,6 +58,23 @@ fn s46_without_a_majority_nobody_is_named() {
     assert_eq!(compare(1, &OWN, &[says(2, 8, 3)]), anybody);
     assert_eq!(compare(1, &OWN, &[says(2, 8, 3), silent(3)]), anybody);
     assert_eq!(compare(1, &OWN, &[says(2, 8, 3), says(3, 9, 3)]), anybody);
+}
+
+#[test]
+fn s46_a_member_that_is_known_to_be_corrupt_is_no_reason_to_suspect_the_others() {
+    assert_eq!(witnesses(1, &[2, 3], &[]), Some(vec![2, 3]));
+    assert_eq!(witnesses(1, &[2, 3], &[3]), Some(vec![2]));
+    assert_eq!(witnesses(3, &[1, 2], &[3]), None);
+    // Nobody could be named: everybody is asked again.
+    assert_eq!(witnesses(1, &[2, 3], &[ANYBODY]), Some(vec![2, 3]));
+    // While 2 is away, 3's hash says what the alarm says. That of 4 is news.
+    let away = |id| Asked {
+        answer: Err(PeerHashError::Other("no response".to_owned())),
+        ..silent(id)
+    };
+    assert_eq!(compare(1, &OWN, &[away(2)]), Verdict::Incomplete);
+    let news = [away(2), says(4, 9, 3), says(5, 7, 3)];
+    assert_eq!(compare(1, &OWN, &news), Verdict::Corrupt(vec![ANYBODY]));
 }
 
 #[test]

@@ -28,6 +28,18 @@ pub(crate) enum Verdict {
     Corrupt(Vec<u64>),
 }
 
+/// Which of `others` are asked by `leader`, beside the members `known` to be corrupt, of
+/// whom the alarm tells already. What those say proves nothing more of anybody, and while
+/// another member is away it would leave no majority, so that nobody could be named for
+/// what is known. `None`: the leader is one of them, and judges nobody.
+pub(crate) fn witnesses(leader: u64, others: &[u64], known: &[u64]) -> Option<Vec<u64>> {
+    if known.contains(&leader) {
+        return None;
+    }
+    let others = others.iter().filter(|other| !known.contains(other));
+    Some(others.copied().collect())
+}
+
 /// Compares the leader's hash with those of the same compact revision. Whom to blame is
 /// decided by a majority of all members: without one, not even a leader is right.
 pub(crate) fn compare(leader: u64, own: &KvHash, peers: &[Asked]) -> Verdict {
