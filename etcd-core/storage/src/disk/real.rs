@@ -234,10 +234,10 @@ mod tests {
     fn a_lock_that_is_let_go_is_free_also_where_a_forked_process_has_the_open_file() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("0.wal");
-        fs::write(&path, "").unwrap();
         for kind in [LockKind::Record, LockKind::Flock] {
-            let file = fs::File::options().read(true).write(true).open(&path);
-            let file = file.unwrap();
+            let mut options = fs::File::options();
+            options.create(true).truncate(false).read(true).write(true);
+            let file = options.open(&path).unwrap();
             let forked = file.try_clone().unwrap();
             match kind {
                 LockKind::Record => record_lock(&file, libc::F_WRLCK).unwrap(),
