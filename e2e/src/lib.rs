@@ -30,6 +30,7 @@ pub mod https;
 pub mod kubernetes;
 pub mod load;
 pub mod minio;
+mod pause;
 pub mod pod;
 pub mod ports;
 pub mod process;

@@ -10,6 +10,7 @@ use tokio::net::TcpStream;
 
 use crate::authority::{Authority, Leaf};
 use crate::bucket::Bucket;
+use crate::pause::stopped;
 use crate::ports::Port;
 use crate::scratch::Scratch;
 use crate::spawner;
@@ -370,7 +371,9 @@ impl Minio {
     /// # Errors
     /// If it does not run.
     pub fn pause(&self) -> Result<()> {
-        self.signal(Signal::STOP)
+        self.signal(Signal::STOP)?;
+        let child = self.child.as_ref().context("MinIO does not run")?;
+        stopped(child.id())
     }
 
     /// SIGCONT.

@@ -9,6 +9,7 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use rustix::process::{Pid, Signal};
 
 use crate::client::Client;
+use crate::pause::stopped;
 use crate::ports::Port;
 use crate::scratch::Scratch;
 use crate::target::Target;
@@ -302,9 +303,10 @@ impl Process {
     /// SIGSTOP: the process stands still, its sockets stay open.
     ///
     /// # Errors
-    /// If it does not run.
+    /// If it does not run, or runs on.
     pub fn pause(&self) -> Result<()> {
-        self.signal(Signal::STOP)
+        self.signal(Signal::STOP)?;
+        stopped(self.pid().context("it has ended")?)
     }
 
     /// SIGCONT.

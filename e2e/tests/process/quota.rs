@@ -45,12 +45,15 @@ async fn s34_full_store_can_be_cleared() {
         )
         .await;
         NO_SPACE.check(client.grant(60, 0).await);
-        let status = client.status().await.unwrap();
-        assert!(
-            status.errors.iter().any(|error| error.contains("NOSPACE")),
-            "{:?}",
-            status.errors
-        );
+        // It refuses for its own size too, before it has heard of the alarm.
+        eventually(AGREES_WITHIN, "NOSPACE in its status", async || {
+            let errors = client.status().await.unwrap().errors;
+            match errors.iter().any(|error| error.contains("NOSPACE")) {
+                true => Ok(()),
+                false => Err(errors),
+            }
+        })
+        .await;
     }
     let alarms = clients[0]
         .alarm(AlarmAction::Get, 0, AlarmType::None)
