@@ -5,15 +5,14 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use rustix::process::{Pid, Signal};
+use rustix::process::Signal;
 use tokio::net::TcpStream;
 
 use crate::authority::{Authority, Leaf};
 use crate::bucket::Bucket;
-use crate::pause::stopped;
 use crate::ports::Port;
 use crate::scratch::Scratch;
-use crate::spawner;
+use crate::{signal, spawner};
 
 /// The version of MinIO that `e2e/minio/build.sh` builds.
 pub const VERSION: &str = "0.0.0-20260212201848-7aac2a2c5b7c";
@@ -371,9 +370,7 @@ impl Minio {
     /// # Errors
     /// If it does not run.
     pub fn pause(&self) -> Result<()> {
-        self.signal(Signal::STOP)?;
-        let child = self.child.as_ref().context("MinIO does not run")?;
-        stopped(child.id())
+        signal::pause(self.running()?)
     }
 
     /// SIGCONT.
@@ -381,16 +378,11 @@ impl Minio {
     /// # Errors
     /// If it does not run.
     pub fn resume(&self) -> Result<()> {
-        self.signal(Signal::CONT)
+        signal::send(self.running()?, Signal::CONT)
     }
 
-    fn signal(&self, signal: Signal) -> Result<()> {
-        let child = self.child.as_ref().context("MinIO does not run")?;
-        let pid = i32::try_from(child.id())
-            .ok()
-            .and_then(Pid::from_raw)
-            .context("a process id")?;
-        rustix::process::kill_process(pid, signal).context("signalling MinIO")
+    fn running(&self) -> Result<&Child> {
+        self.child.as_ref().context("MinIO does not run")
     }
 
     fn log_path(&self) -> PathBuf {

@@ -6,12 +6,12 @@ use std::process::{Child, ExitStatus, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
-use rustix::process::{Pid, Signal};
+use rustix::process::Signal;
 
 use crate::client::Client;
-use crate::pause::stopped;
 use crate::ports::Port;
 use crate::scratch::Scratch;
+use crate::signal;
 use crate::target::Target;
 use crate::wait::eventually;
 
@@ -264,7 +264,7 @@ impl Process {
     /// # Errors
     /// If it does not run, or still runs after `limit`.
     pub async fn stop(&mut self, limit: Duration) -> Result<ExitStatus> {
-        self.signal(Signal::TERM)?;
+        signal::send(self.running()?, Signal::TERM)?;
         self.exit(limit).await
     }
 
@@ -303,10 +303,9 @@ impl Process {
     /// SIGSTOP: the process stands still, its sockets stay open.
     ///
     /// # Errors
-    /// If it does not run, or runs on.
+    /// If it does not run.
     pub fn pause(&self) -> Result<()> {
-        self.signal(Signal::STOP)?;
-        stopped(self.pid().context("it has ended")?)
+        signal::pause(self.running()?)
     }
 
     /// SIGCONT.
@@ -314,19 +313,12 @@ impl Process {
     /// # Errors
     /// If it does not run.
     pub fn resume(&self) -> Result<()> {
-        self.signal(Signal::CONT)
+        signal::send(self.running()?, Signal::CONT)
     }
 
-    fn signal(&self, signal: Signal) -> Result<()> {
-        let pid = self
-            .pid()
-            .with_context(|| format!("{} does not run", self.options.name))?;
-        let pid = i32::try_from(pid)
-            .ok()
-            .and_then(Pid::from_raw)
-            .context("a process id")?;
-        rustix::process::kill_process(pid, signal)
-            .with_context(|| format!("signalling {}", self.options.name))
+    fn running(&self) -> Result<&Child> {
+        let child = self.child.as_ref();
+        child.with_context(|| format!("{} does not run", self.options.name))
     }
 
     /// The process id, while it runs.

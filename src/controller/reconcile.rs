@@ -34,8 +34,8 @@ const TIME_LIMIT: Duration = Duration::from_secs(60);
 const STEADY: Duration = Duration::from_secs(120);
 /// How long until the next look at such a cluster.
 const STEADY_WAIT: Duration = Duration::from_secs(60);
-/// But no more looks at such clusters in a second than these, so that what they cost
-/// together has a bound: where there are more than 600, each has its turn less often.
+/// But on average no more looks at such clusters in a second than these, so that what they
+/// cost together has a bound: where there are more than 600, each has its turn less often.
 const STEADY_LOOKS: u32 = 10;
 
 /// What one controller's reconciles share.

@@ -300,23 +300,18 @@ impl Around<'_> {
             let why = format!("it is deleted once it is not being restored any more, by {by}");
             return self.works(status, "InUse", why);
         }
-        let taking = |run: &&RunSeen| {
-            let record = self.before.run.as_ref();
-            let other = record.is_none_or(|record| record.kind != RunKind::Delete);
-            run.state == RunState::Active && other
-        };
-        if let Some(run) = self.observed.runs.iter().find(taking) {
-            let calls = vec![manifest::delete(Kind::Job, &run.job, &run.uid)];
-            let why = format!("ends {} before what is stored is deleted", run.job);
-            return Plan::act(self.before.clone(), why, calls);
-        }
-        let deletes = self.before.run.as_ref().map(|run| run.kind) == Some(RunKind::Delete);
-        if let Some(pod) = self.observed.writer.as_ref()
-            && !deletes
-            && self.is_patient()
-        {
-            let why = format!("deletes what is stored once the pod {pod} has ended");
-            return self.works(status, "Deleting", why);
+        let record = self.before.run.as_ref();
+        if record.is_none_or(|record| record.kind != RunKind::Delete) {
+            let mut runs = self.observed.runs.iter();
+            if let Some(run) = runs.find(|run| run.state == RunState::Active) {
+                let calls = vec![manifest::delete(Kind::Job, &run.job, &run.uid)];
+                let why = format!("ends {} before what is stored is deleted", run.job);
+                return Plan::act(self.before.clone(), why, calls);
+            }
+            if let Some(pod) = self.observed.writer.as_ref().filter(|_| self.is_patient()) {
+                let why = format!("deletes what is stored once the pod {pod} has ended");
+                return self.works(status, "Deleting", why);
+            }
         }
         let Some(work) = self.removal() else {
             return release("its cluster is gone, and nothing of it was stored".to_owned());

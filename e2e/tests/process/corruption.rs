@@ -82,6 +82,24 @@ async fn alarms(client: &Client) -> Vec<AlarmMember> {
     listed.unwrap().alarms
 }
 
+/// Waits until these members have compared all members so many times more.
+async fn more_checks(cluster: &Cluster, places: &[usize], more: usize) {
+    let checks = || -> usize {
+        let logs = places.iter().map(|place| cluster.members[*place].log());
+        logs.map(|log| log.matches("finished peer corruption check").count())
+            .sum()
+    };
+    let before = checks();
+    eventually(AGREES_WITHIN, "more checks", async || {
+        if checks() >= before + more {
+            Ok(())
+        } else {
+            Err(checks())
+        }
+    })
+    .await;
+}
+
 /// Makes that member the leader.
 async fn lead(cluster: &Cluster, place: usize) {
     let leader = cluster.leader().await;
@@ -157,19 +175,7 @@ async fn s46_the_periodic_check_ends_writes_and_names_the_member() {
     // neither has a majority: the alarm has told of the one.
     lead(&cluster, first).await;
     cluster.members[second].kill();
-    let checks = || {
-        let log = cluster.members[first].log();
-        log.matches("finished peer corruption check").count()
-    };
-    let before = checks();
-    eventually(AGREES_WITHIN, "three more checks", async || {
-        if checks() >= before + 3 {
-            Ok(())
-        } else {
-            Err(checks())
-        }
-    })
-    .await;
+    more_checks(&cluster, &[first], 3).await;
     corrupt(&clients[first], id).await;
 
     // Every member refuses and says so; reads go on. Also after a restart.
@@ -206,20 +212,7 @@ async fn s46_the_periodic_check_ends_writes_and_names_the_member() {
         client.put("k", "v").await.map(drop)
     })
     .await;
-    let checks = || {
-        let logs = [first, second].map(|place| cluster.members[place].log());
-        let checks = logs.map(|log| log.matches("finished peer corruption check").count());
-        checks[0] + checks[1]
-    };
-    let before = checks();
-    eventually(AGREES_WITHIN, "two more checks", async || {
-        if checks() >= before + 2 {
-            Ok(())
-        } else {
-            Err(checks())
-        }
-    })
-    .await;
+    more_checks(&cluster, &[first, second], 2).await;
     assert!(alarms(client).await.is_empty());
 }
 

@@ -35,12 +35,12 @@ pub(in crate::observe) struct Access {
     /// Whom the operator believes, PEM.
     roots: BTreeMap<Purpose, String>,
     /// A certificate of each CA, to see who is taken.
-    pub(in crate::observe) probes: Vec<ProbeAccess>,
+    pub(in crate::observe) probes: Vec<ProbeCertificate>,
 }
 
 /// A certificate with which a listener can be greeted.
 #[derive(Clone, Debug)]
-pub(in crate::observe) struct ProbeAccess {
+pub(in crate::observe) struct ProbeCertificate {
     /// Whose listeners.
     pub(in crate::observe) purpose: Purpose,
     /// Fingerprint of the CA that vouches for it.
@@ -58,7 +58,7 @@ impl Access {
 
     /// To a listener with the certificate of a probe. Made when it is asked for: while
     /// nothing moves nobody is greeted.
-    pub(in crate::observe) fn as_probe(&self, probe: &ProbeAccess) -> Option<Identity> {
+    pub(in crate::observe) fn as_probe(&self, probe: &ProbeCertificate) -> Option<Identity> {
         let roots = self.roots.get(&probe.purpose)?;
         Identity::new(&probe.pair, roots, b"http/1.1")
     }
@@ -135,7 +135,7 @@ pub(super) fn access(
         for Shown { pair, anchor } in probes {
             let mut known = access.probes.iter();
             if !known.any(|it| it.purpose == purpose && it.authority == anchor) {
-                access.probes.push(ProbeAccess {
+                access.probes.push(ProbeCertificate {
                     purpose,
                     authority: anchor,
                     pair,

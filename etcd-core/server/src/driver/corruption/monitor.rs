@@ -73,9 +73,8 @@ impl Node {
         let failed = |error: &dyn std::fmt::Display| {
             tracing::warn!(%error, "failed to check hash KV");
         };
-        let witnesses = self.witnesses()?;
         let (before, _) = self.hash_kv(0).await.inspect_err(|e| failed(e)).ok()?;
-        let asked = self.ask(peers, &witnesses, before.revision).await;
+        let asked = self.ask_all(peers, before.revision).await?;
         self.read_index().await.inspect_err(|e| failed(e)).ok()?;
         let (after, _) = self.hash_kv(0).await.inspect_err(|e| failed(e)).ok()?;
         let verdict = compare_all(self.member_id(), &Periodic { before, after }, &asked);
@@ -105,10 +104,6 @@ impl Node {
         if unchecked.is_empty() {
             return;
         }
-        let Some(witnesses) = self.witnesses() else {
-            return;
-        };
-        let all = witnesses.len() + 1 == view.membership.iter().count();
         tracing::info!(
             "local-member-id" = %format_args!("{:x}", self.member_id()),
             timeout = ?self.request_timeout(),
@@ -116,15 +111,15 @@ impl Node {
         );
         let mut checked = 0;
         for hash in unchecked {
-            let asked = self.ask(peers, &witnesses, hash.revision).await;
+            let Some(asked) = self.ask_all(peers, hash.revision).await else {
+                break;
+            };
             if asked.is_empty() {
                 break;
             }
             checked += 1;
             match compare(self.member_id(), &hash, &asked) {
                 Verdict::Incomplete => {}
-                // It is compared again with those whose alarm somebody ends.
-                Verdict::Same if !all => break,
                 Verdict::Same => {
                     tracing::info!(
                         "number-of-peers" = asked.len(),
@@ -149,20 +144,25 @@ impl Node {
         );
     }
 
-    /// Members that are asked; `None` if none is, for this one is known to be corrupt.
-    fn witnesses(&self) -> Option<Vec<u64>> {
+    /// What the others say, except those that are known to be corrupt, which count as
+    /// silent. `None`: this one is.
+    async fn ask_all(&self, peers: &dyn PeerHashes, revision: i64) -> Option<Vec<Asked>> {
         let view = self.view();
         let known = view.alarms.of(AlarmType::Corrupt);
         let known: Vec<u64> = known.map(|alarm| alarm.member_id).collect();
-        let others = view.membership.iter().map(|member| member.id);
-        let others: Vec<u64> = others.filter(|id| *id != self.member_id()).collect();
-        witnesses(self.member_id(), &others, &known)
-    }
-
-    async fn ask(&self, peers: &dyn PeerHashes, whom: &[u64], revision: i64) -> Vec<Asked> {
-        let view = self.view();
-        let others = view.membership.iter().filter(|m| whom.contains(&m.id));
-        let asked = others.map(|other| async {
+        let all = view.membership.iter();
+        let others: Vec<_> = all.filter(|m| m.id != self.member_id()).collect();
+        let ids: Vec<u64> = others.iter().map(|other| other.id).collect();
+        let witnesses = witnesses(self.member_id(), &ids, &known)?;
+        let asked = others.into_iter().map(async |other| {
+            if !witnesses.contains(&other.id) {
+                let why = "the alarm CORRUPT is raised for it".to_owned();
+                return Asked {
+                    id: other.id,
+                    peer_urls: other.peer_urls.clone(),
+                    answer: Err(PeerHashError::Other(why)),
+                };
+            }
             let asking = peers.hash_kv(self.cluster_id(), other.peer_urls.clone(), revision);
             let answer = tokio::time::timeout(self.request_timeout(), asking)
                 .await
@@ -182,7 +182,7 @@ impl Node {
                 answer,
             }
         });
-        futures::future::join_all(asked).await
+        Some(futures::future::join_all(asked).await)
     }
 
     async fn raise_corrupt(&self, member: u64) {

@@ -75,6 +75,14 @@ fn s46_a_member_that_is_known_to_be_corrupt_is_no_reason_to_suspect_the_others()
     assert_eq!(compare(1, &OWN, &[away(2)]), Verdict::Incomplete);
     let news = [away(2), says(4, 9, 3), says(5, 7, 3)];
     assert_eq!(compare(1, &OWN, &news), Verdict::Corrupt(vec![ANYBODY]));
+    // Those that are known count as silent: a majority is one of all members, and what
+    // was not compared with all is compared again.
+    let known = |id| away(id);
+    let two_of_five = [says(2, 7, 3), known(3), known(4), says(5, 9, 3)];
+    let anybody = Verdict::Corrupt(vec![ANYBODY]);
+    assert_eq!(compare(1, &OWN, &two_of_five), anybody);
+    let rest = [says(2, 7, 3), known(3)];
+    assert_eq!(compare(1, &OWN, &rest), Verdict::Incomplete);
 }
 
 #[test]

@@ -28,10 +28,10 @@ pub(crate) enum Verdict {
     Corrupt(Vec<u64>),
 }
 
-/// Which of `others` are asked by `leader`, beside the members `known` to be corrupt, of
-/// whom the alarm tells already. What those say proves nothing more of anybody, and while
-/// another member is away it would leave no majority, so that nobody could be named for
-/// what is known. `None`: the leader is one of them, and judges nobody.
+/// Which of `others` the leader asks: all but the `known`, for which the alarm CORRUPT is
+/// raised. What these say is no news, and while another member is away it leaves no
+/// majority, so that the whole cluster would be suspected for what is known. `None`: the
+/// leader is one of them, and judges nobody.
 pub(crate) fn witnesses(leader: u64, others: &[u64], known: &[u64]) -> Option<Vec<u64>> {
     if known.contains(&leader) {
         return None;
